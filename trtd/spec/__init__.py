@@ -1,0 +1,6 @@
+"""What the author wrote: one TOML file, read into a strict :class:`~trtd.spec.schema.Spec`.
+
+Bytes become text (``load``), text becomes a table (tomli), the table becomes a ``Spec`` (``schema``, ``fields``,
+``relations``). Whatever is wrong becomes diagnostics with file, line and key, all at once (``lines``, ``diagnose``,
+``wording``). ``paths`` keeps the files that a spec names inside the allowed folders; ``json_schema`` tells editors.
+"""
