@@ -1,0 +1,145 @@
+"""The BuildPlan: everything that determines an engine, as one flat table of ingredients.
+
+One table serves three ends. Its digest is the engine's identity: equal means nothing to build. The difference of two
+tables is the list of reasons why an engine is stale. And the rows that a stage depends on make the key under which the
+store keeps that stage's output, so that a change of the gates does not calibrate again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from trtd.document import Document
+from trtd.plan.shapes import Profile
+from trtd.spec.schema import Spec
+from trtd.store.digest import json_digest
+
+# Bump a stage's number when a change of its code changes its output.
+STAGE_VERSIONS = {
+    "convert": 1,
+    "reference": 1,
+    "calibrate": 1,
+    "build": 1,
+    "verify": 1,
+}  # verification is always run anew
+
+_MODEL = ("model", "tool.paddlepaddle", "tool.paddle2onnx", "tool.onnx", "tool.onnxruntime")
+_HELDOUT = ("heldout", "inputs", "preprocess")
+_BUILD = (*_MODEL, "precision", "target", "calibration", "quantization", "inputs", "preprocess")
+
+# The ingredients, by first word or in full, that each stage's output depends on.
+STAGE_INGREDIENTS: dict[str, tuple[str, ...]] = {
+    "convert": _MODEL,
+    "reference": (*_MODEL, *_HELDOUT),
+    "calibrate": (*_MODEL, "target.activation", "inputs", "preprocess", "calibration.set", "calibration.batch"),
+    "build": _BUILD,
+}
+
+
+class BuildPlan(Document):
+    """What will be built, and from what.
+
+    Attributes:
+        name: of the engine in the registry.
+        ingredients: name to value, both text; digests for what is large.
+        profiles: shapes of every input.
+    """
+
+    name: str
+    precision: str
+    target: str
+    ingredients: dict[str, str]
+    profiles: dict[str, Profile]
+
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` over the ingredients."""
+        return json_digest(self.ingredients)
+
+    def stage_key(self, stage: str) -> str:
+        """``sha256:…`` over what ``stage`` depends on, its own version included."""
+        prefixes = STAGE_INGREDIENTS[stage]
+        rows = {k: v for k, v in self.ingredients.items() if any(k == p or k.startswith(f"{p}.") for p in prefixes)}
+        return json_digest({"stage": stage, "version": STAGE_VERSIONS[stage], "ingredients": rows})
+
+
+def make_plan(
+    spec: Spec,
+    precision: str,
+    *,
+    model_digest: str,
+    profiles: Mapping[str, Profile],
+    calibration_digest: str | None,
+    heldout_digest: str,
+    labels_digest: str | None,
+    fingerprint: Mapping[str, str],
+    tools: Mapping[str, str],
+) -> BuildPlan:
+    """Plan one engine of ``spec``. Pure: digests and versions are given, nothing is read.
+
+    Args:
+        fingerprint: of the target, as its backend gives it.
+        tools: distribution name to version of everything that takes part.
+    """
+    calibration, quantization, verify = spec.calibration, spec.quantization, spec.verify
+    preprocess = calibration.preprocess if calibration else None
+    ingredients = {
+        "model": model_digest,
+        "precision": precision,
+        "target.backend": spec.engine.target,
+        "inputs": _text({name: p.model_dump(mode="json") for name, p in profiles.items()}),
+        "preprocess": _text(preprocess.model_dump(mode="json") if preprocess else None),
+        "heldout.set": heldout_digest,
+        "verify.gates": _text(verify.gates.model_dump(mode="json", exclude_none=True)),
+        "verify.metric": verify.metric or "none",
+        "verify.labels": labels_digest or "none",
+        "quantization.exclude": _text(quantization.exclude),
+        "quantization.exclude_ops": _text(quantization.exclude_ops),
+    }
+    ingredients |= {f"target.{k}": v for k, v in fingerprint.items()}
+    ingredients |= {f"tool.{k}": v for k, v in tools.items()}
+    ingredients |= {f"stage.{k}": str(v) for k, v in STAGE_VERSIONS.items()}
+    if precision == "int8" and calibration is not None:
+        ingredients |= {
+            "calibration.set": calibration_digest or "none",
+            "calibration.batch": str(calibration.batch),
+            "calibration.method": calibration.method,
+            "calibration.percentile": repr(calibration.percentile) if calibration.method == "percentile" else "unused",
+            "target.activation": quantization.activation,
+        }
+    return BuildPlan(
+        name=spec.engine_names[precision],  # type: ignore[index]
+        precision=precision,
+        target=spec.engine.target,
+        ingredients=dict(sorted(ingredients.items())),
+        profiles=dict(profiles),
+    )
+
+
+def stale_reasons(published: Mapping[str, str] | None, planned: Mapping[str, str]) -> list[str]:
+    """Why an engine with the ingredients ``published`` is not what is planned; empty if it is.
+
+    Args:
+        published: from the manifest of the live version; ``None`` if nothing is published.
+    """
+    if published is None:
+        return ["nothing is published under this name yet"]
+    reasons = []
+    for key in sorted({*published, *planned}):
+        old, new = published.get(key), planned.get(key)
+        if old != new:
+            reasons.append(f"{key}: {_short(old)} -> {_short(new)}")
+    return reasons
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _short(value: str | None, limit: int = 60) -> str:
+    if value is None:
+        return "absent"
+    if value.startswith("sha256:"):
+        return value[:19]
+    return value if len(value) <= limit else value[: limit - 1] + "…"
