@@ -1,0 +1,82 @@
+"""ONNX Runtime on the CPU: engines are ONNX files, quantized ones hold Q/DQ nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from trtd.engines.feeds import check_feeds
+from trtd.engines.protocol import Arrays
+from trtd.errors import EngineError
+from trtd.model.facts import TensorFacts
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(bool)": "bool",
+    "tensor(string)": "object",
+} | {f"tensor({kind}{bits})": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+
+
+class OnnxRuntimeRunner:
+    """One session.
+
+    Args:
+        path: the ONNX file.
+        threads: intra-op threads; default: the cores this process may use.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        try:
+            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own classes share no base of their own
+            raise EngineError(
+                f"onnxruntime {ort.__version__} cannot load it: {_first_line(error)}",
+                where=str(path),
+                hint="an engine: build it again, trtd build SPEC; a source model: check it with onnx.checker",
+            ) from error
+        self._inputs = tuple(map(_facts, self._session.get_inputs()))
+        self._outputs = tuple(map(_facts, self._session.get_outputs()))
+
+    @property
+    def inputs(self) -> tuple[TensorFacts, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorFacts, ...]:
+        return self._outputs
+
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        check_feeds(self._inputs, feeds)
+        try:
+            values: Sequence[Any] = self._session.run(None, dict(feeds))
+        except Exception as error:
+            raise EngineError(f"onnxruntime failed: {_first_line(error)}", where=_node(error)) from error
+        return {o.name: v for o, v in zip(self._outputs, values, strict=True)}
+
+    def close(self) -> None:
+        del self._session
+
+
+def _facts(node: Any) -> TensorFacts:
+    shape = tuple(d if isinstance(d, int) and d >= 0 else None for d in node.shape)
+    return TensorFacts(name=node.name, dtype=_DTYPES.get(node.type, node.type), shape=shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _node(error: Exception) -> str:
+    """The node that onnxruntime names in ``… running Conv node. Name:'conv_1' …``, if it does."""
+    _, found, rest = str(error).partition("Name:'")
+    return rest.partition("'")[0] if found else ""
