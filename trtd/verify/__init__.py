@@ -1,0 +1,1 @@
+"""Judging: metrics, gates, side-by-side latency, the report."""

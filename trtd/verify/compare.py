@@ -1,0 +1,98 @@
+"""Running an engine and FP32 over the held-out items and holding both against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trtd.engines.protocol import Arrays, Runner
+from trtd.errors import ConversionError
+from trtd.verify.metrics import FidelityAccumulator
+from trtd.verify.report import Fidelity, OutputErrors, TensorError
+
+Array = np.ndarray[Any, Any]
+Observer = Callable[[dict[str, Array], dict[str, Array]], None]
+
+
+@dataclass
+class Comparison:
+    """Per output: engine against reference, FP32 graph against reference, distribution of the engine's errors."""
+
+    items: int = 0
+    engine: dict[str, FidelityAccumulator] = field(default_factory=dict)
+    fp32: dict[str, FidelityAccumulator] = field(default_factory=dict)
+
+    def fidelity(self) -> dict[str, Fidelity]:
+        return {name: a.result() for name, a in self.engine.items()}
+
+    def conversion(self) -> dict[str, Fidelity]:
+        return {name: a.result() for name, a in self.fp32.items()}
+
+    def errors(self) -> dict[str, OutputErrors]:
+        return {name: a.errors() for name, a in self.engine.items()}
+
+
+def compare(
+    engine: Runner,
+    fp32: Runner,
+    batches: Iterable[Arrays],
+    references: Callable[[int], Sequence[Array]],
+    *,
+    observe: Observer = lambda engine_outputs, reference_outputs: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Comparison:
+    """Run every batch through both and accumulate fidelity.
+
+    Args:
+        references: outputs of the original model for batch number n, in the model's order.
+        observe: is shown each batch's outputs of the engine and of the reference, by name.
+    """
+    names = [o.name for o in engine.outputs]
+    comparison = Comparison(
+        engine={n: FidelityAccumulator() for n in names}, fp32={n: FidelityAccumulator() for n in names}
+    )
+    for number, feeds in enumerate(batches):
+        expected = references(number)
+        if len(expected) != len(names):
+            raise ConversionError(
+                f"the original model has {len(expected)} outputs, the converted one {len(names)} ({', '.join(names)})",
+                hint="export the model again with its outputs only",
+            )
+        reference = dict(zip(names, expected, strict=True))
+        engine_outputs, fp32_outputs = engine.run(feeds), fp32.run(feeds)
+        for name in names:
+            comparison.engine[name].update(reference[name], engine_outputs[name])
+            comparison.fp32[name].update(reference[name], fp32_outputs[name])
+        observe(engine_outputs, reference)
+        comparison.items += len(next(iter(feeds.values())))
+        progress(comparison.items)
+    return comparison
+
+
+def tensor_errors(
+    engine: Runner,
+    fp32: Runner,
+    batches: Iterable[Arrays],
+    tensors: Mapping[str, str],
+    producers: Mapping[str, tuple[str, str]],
+) -> tuple[TensorError, ...]:
+    """How far inner tensors of the engine are from the FP32 graph's, the largest error first.
+
+    Args:
+        engine, fp32: with inner tensors as outputs (:func:`trtd.quantize.tap.tap`).
+        tensors: name in the FP32 graph to name in the engine.
+        producers: name in the FP32 graph to (node, operator type).
+    """
+    accumulators = {name: FidelityAccumulator() for name in tensors}
+    for feeds in batches:
+        found, expected = engine.run(feeds), fp32.run(feeds)
+        for name, other in tensors.items():
+            accumulators[name].update(expected[name], found[other])
+    errors = [
+        TensorError(tensor=name, node=producers[name][0], op=producers[name][1], sqnr_db=a.result().sqnr_db)
+        for name, a in accumulators.items()
+    ]
+    return tuple(sorted(errors, key=lambda e: (not np.isnan(e.sqnr_db), e.sqnr_db)))

@@ -1,0 +1,166 @@
+"""Task metrics: what fidelity means for the user, as a share from 0 to 1."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from trtd.calibrate.items import ItemRef
+from trtd.errors import DataError, UsageError
+from trtd.verify.report import TaskMetric
+
+Array = np.ndarray[Any, Any]
+Outputs = Mapping[str, Array]
+HOOKS_ALLOWED = "TRTD_ALLOW_HOOKS"
+
+
+class Metric(Protocol):
+    """Is shown every batch, then gives the engine's and the reference's value."""
+
+    def update(self, items: Sequence[ItemRef], engine: Outputs, reference: Outputs) -> None: ...
+
+    def result(self) -> TaskMetric: ...
+
+
+class Top1:
+    """Share of items whose largest class score is the label's.
+
+    Args:
+        labels: item to class.
+    """
+
+    def __init__(self, labels: Mapping[ItemRef, int]) -> None:
+        self._labels = labels
+        self._items = self._engine = self._reference = 0
+
+    def update(self, items: Sequence[ItemRef], engine: Outputs, reference: Outputs) -> None:
+        name = next((n for n, a in reference.items() if a.ndim == 2 and a.shape[1] > 1), None)
+        if name is None:
+            raise DataError(
+                'metric = "top1" needs an output of class scores, [items, classes], and the model has none',
+                hint='use a hook: metric = "FILE.py:FUNCTION"',
+            )
+        for row, item in enumerate(items):
+            label = self._labels[item]
+            self._items += 1
+            self._engine += int(engine[name][row].argmax() == label)
+            self._reference += int(reference[name][row].argmax() == label)
+
+    def result(self) -> TaskMetric:
+        count = self._items or float("nan")
+        return TaskMetric(name="top1", engine=self._engine / count, reference=self._reference / count)
+
+
+class Hook:
+    """A Python function of the user's: ``metric(outputs, expected) -> float``.
+
+    ``outputs`` is a list of the engine's outputs, one dict of arrays per batch; ``expected`` is the list of labels in
+    the same order if the spec gives labels, else the list of the reference's outputs.
+    """
+
+    def __init__(self, spec: str, folder: Path, labels: Mapping[ItemRef, int] | None) -> None:
+        self._name = spec
+        self._function = _load_hook(spec, folder)
+        self._labels = labels
+        self._engine: list[Outputs] = []
+        self._reference: list[Outputs] = []
+        self._expected: list[Any] = []
+
+    def update(self, items: Sequence[ItemRef], engine: Outputs, reference: Outputs) -> None:
+        self._engine.append(engine)
+        self._reference.append(reference)
+        self._expected.extend([reference] if self._labels is None else [self._labels[item] for item in items])
+
+    def result(self) -> TaskMetric:
+        values = [self._call(outputs) for outputs in (self._engine, self._reference)]
+        return TaskMetric(name=self._name, engine=values[0], reference=values[1])
+
+    def _call(self, outputs: list[Outputs]) -> float:
+        try:
+            return float(self._function(outputs, self._expected))
+        except Exception as error:
+            raise DataError(
+                f"the metric hook failed: {type(error).__name__}: {error}",
+                where=self._name,
+                hint="the function takes (outputs, expected) and returns a number from 0 to 1",
+            ) from error
+
+
+def open_metric(spec: str, folder: Path, labels: Mapping[ItemRef, int] | None) -> Metric:
+    """The metric that a spec names: ``top1`` or a hook ``FILE.py:FUNCTION`` relative to ``folder``."""
+    if spec == "top1":
+        if labels is None:
+            raise DataError('metric = "top1" needs labels', hint='add labels = "labels.npy" to [verify]')
+        return Top1(labels)
+    return Hook(spec, folder, labels)
+
+
+def read_labels(path: Path, items: Sequence[ItemRef], all_items: Sequence[ItemRef]) -> dict[ItemRef, int]:
+    """Integer labels of ``items``.
+
+    ``.npy``: one integer per item of the whole data set, in its order (rows of a stack, or files sorted by name).
+    Anything else: lines of ``FILE LABEL``, as PaddleClas writes them.
+
+    Raises:
+        DataError: the file is no such thing, or an item has no label.
+    """
+    try:
+        if path.suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+            if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) != len(all_items):
+                raise DataError(
+                    f"holds {array.dtype} {list(array.shape)}, not {len(all_items)} whole numbers, one an item",
+                    where=str(path),
+                    hint="np.save it as a 1-D integer array in the order of the data",
+                )
+            known = {item: int(label) for item, label in zip(all_items, array, strict=True)}
+        else:
+            known = _text_labels(path, all_items)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the labels cannot be read: {error}", where=str(path), hint="check [verify] labels") from error
+    missing = [item for item in items if item not in known]
+    if missing:
+        raise DataError(f"there is no label for {missing[0]} ({len(missing)} in all)", where=str(path))
+    return {item: known[item] for item in items}
+
+
+def _text_labels(path: Path, items: Sequence[ItemRef]) -> dict[ItemRef, int]:
+    by_name: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        name, _, label = line.strip().replace(",", " ").rpartition(" ")
+        if not line.strip():
+            continue
+        if not name or not label.lstrip("-").isdigit():
+            raise DataError(f"line {number} is not FILE LABEL: {line[:80]!r}", where=str(path))
+        by_name[name.strip()] = by_name[Path(name.strip()).name] = int(label)
+    found = {}
+    for item in items:
+        label_of = by_name.get(item.file, by_name.get(Path(item.file).name))
+        if label_of is not None:
+            found[item] = label_of
+    return found
+
+
+def _load_hook(spec: str, folder: Path) -> Callable[[list[Outputs], list[Any]], float]:
+    if os.environ.get(HOOKS_ALLOWED) != "1":
+        raise UsageError(
+            f"the spec asks for a Python hook, {spec!r}, and hooks are off",
+            hint=f"a hook runs with your rights; if you trust this spec: {HOOKS_ALLOWED}=1 trtd build SPEC",
+        )
+    file, _, name = spec.rpartition(":")
+    path = (folder / file).resolve()
+    module_spec = importlib.util.spec_from_file_location("trtd_metric_hook", path)
+    if not path.is_file() or module_spec is None or module_spec.loader is None:
+        raise DataError("there is no such hook file", where=str(path), hint="paths are relative to the spec's folder")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        function: Callable[[list[Outputs], list[Any]], float] = getattr(module, name)
+    except Exception as error:
+        raise DataError(f"the hook cannot be loaded: {type(error).__name__}: {error}", where=str(path)) from error
+    return function
