@@ -1,0 +1,94 @@
+"""Running one stage: from the store if it ran before with the same inputs, else in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trtd.document import Document
+from trtd.pipeline.job import Job
+from trtd.pipeline.launch import launch
+from trtd.pipeline.listener import Listener
+from trtd.pipeline.outcome import Result
+from trtd.plan.build_plan import BuildPlan
+from trtd.registry.layout import Registry
+from trtd.spec.schema import BuildSection
+
+RESULT_FILE = "stage.json"
+
+
+@dataclass
+class StageRunner:
+    """Runs the stages of one plan and tells a listener.
+
+    Attributes:
+        log: file that all stages' output is appended to.
+        again: stages whose stored output is not to be used.
+        peak_rss_bytes: per stage that ran here, largest resident set of its process.
+    """
+
+    plan: BuildPlan
+    registry: Registry
+    limits: BuildSection
+    threads: int
+    log: Path
+    listener: Listener
+    cancel: threading.Event | None = None
+    again: frozenset[str] = frozenset()
+    peak_rss_bytes: dict[str, int] = field(default_factory=dict)
+
+    def run(self, stage: str, inputs: Document) -> Path:
+        """The folder with the stage's output, from the store if it is there, ``stage.json`` with its result included.
+
+        Raises:
+            TrtdError: the stage failed; the store holds nothing of it.
+        """
+        key, store = self.plan.stage_key(stage), self.registry.store
+        found = None if stage in self.again else store.get(key)
+        if found is not None:
+            self.listener.stage_started(self.plan.name, stage)
+            self.listener.stage_finished(self.plan.name, stage, 0.0, True)
+            return found
+        with store.staging(key) as out:
+            self.run_into(out, stage, inputs)
+            return store.commit(key, out)
+
+    def run_into(self, out: Path, stage: str, inputs: Document) -> Path:
+        """Run the stage now, whatever the store holds, with ``out``, an empty folder, as its output."""
+        started = time.monotonic()
+        self.listener.stage_started(self.plan.name, stage)
+        try:
+            result = self._launch(stage, inputs, out)
+        except BaseException:
+            self.listener.stage_failed(self.plan.name, stage, time.monotonic() - started)
+            raise
+        (out / RESULT_FILE).write_text(json.dumps(result.value))
+        self.peak_rss_bytes[stage] = result.peak_rss_bytes
+        self.listener.stage_finished(self.plan.name, stage, time.monotonic() - started)
+        return out
+
+    def _launch(self, stage: str, inputs: Document, out: Path) -> Result:
+        job = Job(
+            stage=stage,
+            inputs=inputs.model_dump(mode="json"),
+            out=out,
+            deadline_s=self.limits.deadline_s,
+            memory_limit_bytes=self.limits.memory_limit_bytes,
+            threads=self.threads,
+        )
+        return launch(
+            job,
+            log=self.log,
+            on_progress=lambda event: self.listener.progress(self.plan.name, event),
+            cancel=self.cancel,
+        )
+
+
+def stage_result(folder: Path) -> dict[str, Any]:
+    """What the stage that made ``folder`` returned."""
+    result: dict[str, Any] = json.loads((folder / RESULT_FILE).read_bytes())
+    return result

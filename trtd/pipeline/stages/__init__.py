@@ -1,0 +1,13 @@
+"""The stages, in the order of the data. Each is one process; its module holds what it takes and what it gives."""
+
+from __future__ import annotations
+
+STAGES: dict[str, str] = {
+    "convert": "trtd.pipeline.stages.convert:run",
+    "reference": "trtd.pipeline.stages.reference:run",
+    "calibrate": "trtd.pipeline.stages.calibrate:run",
+    "build": "trtd.pipeline.stages.build:run",
+    "verify": "trtd.pipeline.stages.verify:run",
+    "bench": "trtd.pipeline.stages.bench:run",
+    "doctor": "trtd.pipeline.stages.doctor:run",
+}

@@ -1,0 +1,45 @@
+"""Source model to float ONNX: the FP32 engine, and beside it the graph that quantization starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
+from trtd.errors import ConversionError
+from trtd.model.convert import to_onnx
+from trtd.model.facts import ModelFacts
+from trtd.model.simplify import simplify
+from trtd.pipeline.contracts import FOLDED_FILE, FP32_FILE, ConvertInputs, ConvertResult
+from trtd.pipeline.progress import Progress
+from trtd.quantize.fold import fold_affine, fold_residual_gates
+from trtd.quantize.graph import load, save
+
+
+def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
+    """Writes ``model.onnx`` (constants and BatchNorm folded) and ``folded.onnx`` (affine steps folded too)."""
+    job = ConvertInputs.model_validate(inputs)
+    converted = out / "converted.onnx"
+    progress(0, 3, "to ONNX")
+    to_onnx(job.source, converted, progress.log)
+    progress(1, 3, "fold constants and BatchNorm")
+    simplify(converted, out / FP32_FILE)
+    for leftover in out.glob("converted.onnx*"):
+        leftover.unlink()
+    progress(2, 3, "fold affine steps")
+    model = load(out / FP32_FILE)
+    folded = fold_affine(model) + fold_residual_gates(model)
+    save(model, out / FOLDED_FILE)
+    runner = OnnxRuntimeRunner(out / FP32_FILE)
+    _check_signature(job.facts, runner)
+    progress(3, 3, "")
+    return ConvertResult(inputs=runner.inputs, outputs=runner.outputs, folded=folded).model_dump(mode="json")
+
+
+def _check_signature(facts: ModelFacts, runner: OnnxRuntimeRunner) -> None:
+    source, converted = {i.name for i in facts.inputs}, {i.name for i in runner.inputs}
+    if source != converted:
+        raise ConversionError(
+            f"conversion changed the inputs from {sorted(source)} to {sorted(converted)}",
+            hint="an input that the outputs do not depend on was dropped: export the model without it",
+        )

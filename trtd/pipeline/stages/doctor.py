@@ -1,0 +1,36 @@
+"""What this machine has: imported for real, in a process of its own, since a broken library may crash on import."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trtd.pipeline.progress import Progress
+
+# distribution, module to import, what it is for
+PACKAGES = (
+    ("onnxruntime", "onnxruntime", "target onnxruntime-cpu"),
+    ("onnx", "onnx", "reading and writing graphs"),
+    ("onnx-ir", "onnx_ir", "rewriting graphs"),
+    ("fast-histogram", "fast_histogram", "calibration"),
+    ("paddlepaddle", "paddle", "Paddle models: the FP32 reference, and conversion"),
+    ("paddle2onnx", "paddle2onnx", "conversion of Paddle models"),
+)
+
+
+def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
+    """Imports every package of :data:`PACKAGES`; returns name, version, purpose and error of each."""
+    found = []
+    for distribution, module, purpose in progress.track(PACKAGES, note="import"):
+        row = {"name": distribution, "version": None, "purpose": purpose, "error": None}
+        try:
+            row["version"] = version(distribution)
+            importlib.import_module(module)
+        except PackageNotFoundError:
+            row["error"] = "not installed"
+        except Exception as error:  # noqa: BLE001 - whatever a broken library raises is the finding
+            row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+        found.append(row)
+    return {"packages": found}
