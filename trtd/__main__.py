@@ -1,0 +1,7 @@
+"""``python -m trtd``."""
+
+import sys
+
+from trtd.cli.main import main
+
+sys.exit(main())

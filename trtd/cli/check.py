@@ -1,0 +1,84 @@
+"""``trtd check``: everything about a spec that can be known without running a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtd.cli.common import add_registry, add_roots
+from trtd.errors import TrtdError
+
+if TYPE_CHECKING:
+    from trtd.pipeline.intake import Intake
+
+EXAMPLE = "  trtd check specs/*.toml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("specs", type=Path, nargs="+", metavar="SPEC", help="spec files")
+    add_registry(parser)
+    add_roots(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from trtd.ui.machine import emit, emit_error
+
+    checked = [_check(spec, args) for spec in args.specs]
+    errors = [found for _, found in checked if isinstance(found, TrtdError)]
+    data = [_describe(spec, found) for spec, found in checked]
+    if args.json:
+        if errors:
+            emit_error("check", errors[0], data=data)
+        else:
+            emit("check", data)
+    else:
+        _show(checked)
+    return max((error.exit_code for error in errors), default=0)
+
+
+def _check(spec: Path, args: argparse.Namespace) -> tuple[Path, Intake | TrtdError]:
+    from trtd.pipeline.intake import take_in
+    from trtd.registry.layout import Registry, find
+
+    registry = Registry(args.registry.absolute()) if args.registry else find(spec) if spec.exists() else None
+    try:
+        intake = take_in(spec, registry=registry, extra_roots=args.allow_root)
+        _ = intake.data, intake.labels
+    except TrtdError as error:
+        return spec, error
+    return spec, intake
+
+
+def _describe(spec: Path, found: Intake | TrtdError) -> dict[str, Any]:
+    if isinstance(found, TrtdError):
+        return {"spec": spec, "ok": False, "error": found.to_json()}
+    data = found.data
+    return {
+        "spec": spec,
+        "ok": True,
+        "engines": found.spec.engine_names,
+        "model": {"format": found.facts.format, "digest": found.facts.digest, "files": found.facts.files},
+        "inputs": found.profiles,
+        "calibration_items": len(data.calibration.items) if data.calibration else 0,
+        "heldout_items": len(data.heldout.items),
+        "notes": data.notes,
+    }
+
+
+def _show(checked: list[tuple[Path, Intake | TrtdError]]) -> None:
+    from trtd.ui.text import Screen
+
+    out, err = Screen(sys.stdout), Screen(sys.stderr)
+    for spec, found in checked:
+        if isinstance(found, TrtdError):
+            err.error(found)
+            continue
+        names = ", ".join(found.spec.engine_names.values())
+        data = found.data
+        calibration = f"{len(data.calibration.items)} calibration items, " if data.calibration else ""
+        out.line(
+            f"{spec}: ok: {names} from {found.facts.format} model, {calibration}{len(data.heldout.items)} held out"
+        )
+        out.explanation(data.notes)

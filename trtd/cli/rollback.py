@@ -1,0 +1,38 @@
+"""``trtd rollback``: an older engine, published again as a new version."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from trtd.cli.common import add_registry, find_registry, parse_engine
+from trtd.errors import UsageError
+
+EXAMPLE = """\
+  trtd rollback digits-int8 --registry registry      # to the engine before
+  trtd rollback digits-int8 2 --registry registry    # to version 2"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("engine", metavar="NAME", help="engine in the registry")
+    parser.add_argument(
+        "version", nargs="?", type=int, metavar="N", help="version to go back to; default: the one before"
+    )
+    add_registry(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from trtd.registry.rollback import rollback
+    from trtd.ui.machine import emit
+    from trtd.ui.text import Screen
+
+    registry = find_registry(args.registry)
+    name, at = parse_engine(args.engine)
+    if at is not None and args.version is not None:
+        raise UsageError("the version is given twice", hint=f"trtd rollback {name} {args.version}")
+    new = rollback(registry, name, args.version or at)
+    if args.json:
+        emit("rollback", {"name": name, "version": new})
+    else:
+        Screen(sys.stdout).line(f"{name}@{new} is live; trtd show {name} tells what it is")
+    return 0
