@@ -28,7 +28,7 @@ def test_three_lines_are_a_spec() -> None:
     spec = spec_from_text(SHORTEST, file="det.toml", stem="det")
     assert (spec.name, spec.engine.target, spec.engine.precisions) == ("det", "onnxruntime-cpu", ("int8",))
     assert spec.calibration is not None
-    assert (spec.calibration.samples, spec.calibration.batch, spec.calibration.method) == (500, 1, "entropy")
+    assert (spec.calibration.samples, spec.calibration.batch, spec.calibration.method) == (500, 1, "mse")
     assert (spec.publish.keep, spec.publish.unverified, spec.build.deadline_s) == (3, False, 3600.0)
 
 

@@ -30,12 +30,14 @@ class OnnxRuntimeRunner:
     Args:
         path: the ONNX file.
         threads: intra-op threads; default: the cores this process may use.
+        spin: let idle threads spin between runs: faster, unless others want the cores meanwhile.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, spin: bool = True) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         try:
             self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no base of their own

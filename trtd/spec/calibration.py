@@ -84,9 +84,9 @@ class CalibrationSection(Section):
     )
     batch: Count = Field(default=1, description="Items fed to the model at once. Default: 1.")
     method: Method = Field(
-        default="entropy",
+        default="mse",
         description="How a tensor's range becomes its scale: minmax keeps everything, entropy loses the least "
-        'information, percentile cuts the rarest values, mse errs the least. Default: "entropy".',
+        'information, percentile cuts the rarest values, mse errs the least. Default: "mse".',
     )
     percentile: float = Field(
         default=99.99,

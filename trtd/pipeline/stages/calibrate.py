@@ -26,7 +26,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     names = observed_tensors(load(folded).graph, placement_for(job.target, job.activation, vnni=cpu_facts().vnni))
     tapped = out / "tapped.onnx"
     tap(folded, names, tapped)
-    runner = OnnxRuntimeRunner(tapped, threads=job.threads)
+    runner = OnnxRuntimeRunner(tapped, threads=job.threads, spin=False)
     for leftover in out.glob("tapped.onnx*"):
         leftover.unlink()
     total = len(job.calibration.items)
