@@ -66,8 +66,8 @@ def plan_images(
     Args:
         inputs: of the model; it must have one, with four dimensions.
         shape: of that input with open dimensions filled in (the profile's opt shape), if known.
-        preprocess: from the spec. Without ``resize``, images are brought to the height and width that the model
-            fixes, and keep their own where it leaves them open.
+        preprocess: from the spec. Without ``resize``, images are brought to the height and width of ``shape``; where
+            that is not known and the model leaves both open, they keep their own.
 
     Raises:
         DataError: images cannot feed this model, or the recipe's result does not fit the input.
@@ -89,12 +89,12 @@ def plan_images(
         channels: Channels = "gray" if count == 1 else "rgb"
         return ImageRecipe(size, "stretch", 0, channels, scale, (0.0,) * count, (1.0,) * count, layout)
     layout = preprocess.layout
-    spatial = tensor.shape[2:4] if layout == "nchw" else tensor.shape[1:3]
+    spatial = dims[2:4] if layout == "nchw" else dims[1:3]
     if preprocess.resize is not None:
         height, width = preprocess.resize
         chosen: tuple[int, int] | None = (height, width)
     else:
-        chosen = None if spatial == (None, None) else _size(tensor, tensor.shape, layout)
+        chosen = None if spatial == (None, None) else _size(tensor, dims, layout)
     recipe = ImageRecipe(
         chosen,
         preprocess.fit,

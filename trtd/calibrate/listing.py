@@ -75,7 +75,7 @@ def list_files(path_or_glob: str, roots: Sequence[Path] = ()) -> Listing:
     elif path.exists():
         root, single, found = path.parent, True, [path.name]
     else:
-        raise DataError("no such file or folder", where=path_or_glob, hint="check [calibration] data in the spec")
+        raise DataError("no such file or folder", where=path_or_glob, hint="check the path in the spec")
     files, ignored = _sort_out(root, found)
     kind = _kind_of(files, ignored, path_or_glob)
     _check_roots(root, files, roots)
@@ -103,6 +103,12 @@ def _sort_out(root: Path, found: Sequence[str]) -> tuple[list[str], list[str]]:
     ignored: list[str] = []
     for name in found:
         path = root / name
+        if not name.isprintable():
+            raise DataError(
+                f"the name {name!r} holds what cannot be shown or written as UTF-8",
+                where=str(root),
+                hint="rename the file: jobs and manifests name items as UTF-8 text",
+            )
         posix = Path(name).as_posix()
         if path.name.startswith(".") or path.name == "Thumbs.db" or path.suffix.lower() in NOT_DATA:
             ignored.append(posix)
@@ -124,7 +130,7 @@ def _sort_out(root: Path, found: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _kind_of(files: Sequence[str], ignored: Sequence[str], named: str) -> Kind:
     if not files:
-        hint = "check [calibration] data in the spec"
+        hint = "check the path in the spec"
         if any(name.endswith("/") for name in ignored):
             hint = f"it holds folders only; to descend into them write a glob such as {Path(named) / '**' / '*.png'}"
         raise DataError("no data files here", where=named, hint=hint)

@@ -106,7 +106,7 @@ def _convert_paddle(source: ModelSource, work: Path, facts: ModelFacts, log: Log
 def _run(arguments: list[str], facts: ModelFacts, source: ModelSource, log: Log) -> None:
     """Run one step as a child process; maps its death or its words to an error."""
     python = os.environ.get(CONVERTER_PYTHON) or sys.executable
-    environment: Mapping[str, str] = {**os.environ, **_SETTINGS}
+    environment: Mapping[str, str] = {**os.environ, **_SETTINGS, "TRTD_PARENT": str(os.getpid())}
     try:
         done = subprocess.run(
             [python, str(_PROCESS), *arguments],

@@ -28,7 +28,7 @@ class ModelFacts(Document):
         outputs: in the model's own order.
         ops: how often each operator type occurs.
         opset: version of the default ONNX domain; ``None`` for Paddle models.
-        digest: ``sha256:…`` over the bytes of ``files``, in order.
+        digest: ``sha256:…`` over size and bytes of each of ``files``, in order.
         quantized: whether the model already holds quantize/dequantize or fake-quantize operators.
     """
 

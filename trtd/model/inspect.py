@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -62,10 +63,11 @@ def _read_program(model_file: Path, format: ModelFormat) -> pir_facts.ProgramFac
 
 
 def files_digest(files: Iterable[Path]) -> str:
-    """``sha256:…`` over the bytes of ``files``, in order."""
+    """``sha256:…`` over size and bytes of each of ``files``, in order: bytes cannot move from one file to the next."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
+            digest.update(f"{os.fstat(stream.fileno()).st_size}\n".encode())
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"

@@ -35,8 +35,7 @@ class Preprocess(Section):
 
     resize: HeightWidth | None = Field(
         default=None,
-        description="Height and width to bring every image to. "
-        "Default: those that the model fixes; where it leaves them open, images keep their size.",
+        description="Height and width to bring every image to. Default: those of the input's opt shape.",
         examples=[[640, 640]],
     )
     fit: Fit = Field(
@@ -72,11 +71,12 @@ class Preprocess(Section):
 
 
 class CalibrationSection(Section):
-    """Real data to find the ranges of activations on. Needed for int8."""
+    """Real data to find the ranges of activations on, needed for int8, and how images become inputs."""
 
-    data: PathText = Field(
+    data: PathText | None = Field(
+        default=None,
         description="Images (a folder or a glob), .npy, .npz, or a folder of .npz for models with several inputs. "
-        "Relative to the spec's folder.",
+        "Relative to the spec's folder. Default: none; int8 needs it.",
         examples=["../data/pages/*.png"],
     )
     samples: int = Field(

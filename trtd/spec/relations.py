@@ -73,15 +73,17 @@ def metric_gates_with_metric(verify: VerifySection) -> Iterator[Fault]:
 @relation("engine.precision", "calibration")
 def calibration_for_int8(spec: Spec) -> Iterator[Fault]:
     """int8 needs data to calibrate on."""
-    if "int8" in spec.engine.precisions and spec.calibration is None:
+    if "int8" in spec.engine.precisions and (spec.calibration is None or spec.calibration.data is None):
         hint = 'add [calibration] with data = "../data/*.png", or set engine.precision = "fp16"'
-        yield Fault(("calibration",), "missing: int8 must be calibrated on real data", hint)
+        key = ("calibration",) if spec.calibration is None else ("calibration", "data")
+        yield Fault(key, "missing: int8 must be calibrated on real data", hint)
 
 
 @relation("engine.precision", "calibration", "verify.data")
 def data_to_judge_on(spec: Spec) -> Iterator[Fault]:
     """Without any data no gate can compare anything. (int8 without data has a fault of its own.)"""
-    if "int8" not in spec.engine.precisions and spec.calibration is None and spec.verify.data is None:
+    has_data = spec.verify.data is not None or (spec.calibration is not None and spec.calibration.data is not None)
+    if "int8" not in spec.engine.precisions and not has_data:
         hint = 'add [verify] with data = "../data/*.png"'
         yield Fault(("verify", "data"), "missing: there is no data to judge the engine on", hint)
 
@@ -89,7 +91,7 @@ def data_to_judge_on(spec: Spec) -> Iterator[Fault]:
 @relation("calibration.data", "verify.data")
 def disjoint_data(spec: Spec) -> Iterator[Fault]:
     """An engine is not judged on what it was calibrated on."""
-    if spec.calibration is not None and spec.calibration.data == spec.verify.data:
+    if spec.calibration is not None and spec.verify.data is not None and spec.calibration.data == spec.verify.data:
         hint = "give other data, or remove verify.data: then a part of calibration.data is held out"
         yield Fault(("verify", "data"), "is the same as calibration.data", hint)
 

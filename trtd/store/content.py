@@ -69,14 +69,14 @@ class Store:
             StorageError: the disk refused to read.
         """
         entry = self._entry(key)
-        with hold_folder(entry, fcntl.LOCK_SH) as held:  # Held off meanwhile: expire() and _discard().
+        with hold_folder(entry, fcntl.LOCK_SH) as held:  # Held off meanwhile: expire() and _discard_torn().
             if not held:
                 return None
             with contextlib.suppress(OSError):  # A store that is read-only to us is still good to read.
                 os.utime(entry / _INVENTORY)
             if _fault(entry, rehash) is None:
                 return entry / _OUTPUT
-        self._discard(entry, rehash)
+        self._discard_torn(entry, rehash)
         return None
 
     @contextlib.contextmanager
@@ -133,7 +133,10 @@ class Store:
         return staging.sweep(self.staging_root, dry_run=dry_run)
 
     def expire(self, unused_days: float, *, dry_run: bool = False) -> dict[str, int]:
-        """Remove the entries that nobody asked for within ``unused_days``: key → bytes. Entries in use stay."""
+        """Remove the entries that nobody asked for within ``unused_days``: key → bytes.
+
+        An entry is asked for when a stage begins: give more days than a build takes.
+        """
         oldest_s = time.time() - unused_days * DAY_S
         removed: dict[str, int] = {}
         for entry in sorted(self.folder.glob("[0-9a-f][0-9a-f]/*")):
@@ -145,11 +148,18 @@ class Store:
                     self._remove(entry)
         return removed
 
+    def discard(self, key: str) -> None:
+        """Remove what is stored under ``key``, if anything is."""
+        entry = self._entry(key)
+        with hold_folder(entry, fcntl.LOCK_EX) as held:
+            if held:
+                self._remove(entry)
+
     def _entry(self, key: str) -> Path:
         name = _hex(key)
         return self.folder / name[:2] / name
 
-    def _discard(self, entry: Path, rehash: bool) -> None:
+    def _discard_torn(self, entry: Path, rehash: bool) -> None:
         with hold_folder(entry, fcntl.LOCK_EX) as held:
             # Looked at again: somebody may have put a whole entry in its place since.
             if held and _fault(entry, rehash) is not None:
