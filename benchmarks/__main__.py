@@ -184,6 +184,7 @@ def _table(name: str, rows: Rows) -> Table:
 
 
 def _write(results: dict[str, Rows], threads: int) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
     machine = {
         "cpu": cpu_facts().model,
         "vnni": cpu_facts().vnni,

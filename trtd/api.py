@@ -72,9 +72,11 @@ def load(registry: StrPath, name: str, version: int | None = None, *, threads: i
     Raises:
         RegistryError: there is no such engine, or its files are not those that were published.
         EngineError: the backend cannot load it.
+        EnvironmentMissing: it was built for a target that cannot run here.
     """
     from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
     from trtd.engines.table import BACKENDS
+    from trtd.errors import EnvironmentMissing
     from trtd.registry.layout import Registry
     from trtd.registry.lookup import current
     from trtd.registry.manifest import verify_files
@@ -82,8 +84,13 @@ def load(registry: StrPath, name: str, version: int | None = None, *, threads: i
     opened = Registry(Path(registry).absolute())
     manifest, folder = current(opened, name, version)
     verify_files(opened, name, manifest.version)
-    model_file = folder / BACKENDS[manifest.target.backend].model_file
-    return Engine(manifest, OnnxRuntimeRunner(model_file, threads=threads))
+    backend = BACKENDS.get(manifest.target.backend)
+    if backend is None:
+        raise EnvironmentMissing(
+            f"{name}@{manifest.version} is built for {manifest.target.backend}, which this trtd cannot run",
+            hint=f"it runs {', '.join(BACKENDS)}",
+        )
+    return Engine(manifest, OnnxRuntimeRunner(folder / backend.model_file, threads=threads))
 
 
 def build(spec_file: StrPath, registry: StrPath) -> Report:

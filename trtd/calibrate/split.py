@@ -35,6 +35,11 @@ class Selection:
         """``sha256:…`` over the contents, sorted: names, order and preprocessing do not enter."""
         return set_digest(self.contents)
 
+    @property
+    def order_digest(self) -> str:
+        """``sha256:…`` over the contents in read order, for what is stored or labelled item by item."""
+        return _digest(self.contents)
+
 
 @dataclass(frozen=True)
 class Split:
@@ -44,6 +49,7 @@ class Split:
     heldout: tuple[ItemRef, ...]
     calibration_digest: str
     heldout_digest: str
+    heldout_order_digest: str
     duplicates: tuple[ItemRef, ...] = ()
 
 
@@ -70,7 +76,14 @@ def split(dataset: Dataset, samples: int) -> Split:
         )
     heldout = _selection(distinct[:heldout_count], duplicates)
     calibration = _selection(distinct[heldout_count : heldout_count + samples], duplicates)
-    return Split(calibration.items, heldout.items, calibration.digest, heldout.digest, tuple(duplicates))
+    return Split(
+        calibration.items,
+        heldout.items,
+        calibration.digest,
+        heldout.digest,
+        heldout.order_digest,
+        tuple(duplicates),
+    )
 
 
 def select(dataset: Dataset, samples: int | None, *, at_least: int = MIN_CALIBRATION) -> Selection:
@@ -110,7 +123,11 @@ def check_disjoint(calibration: Selection, heldout: Selection) -> None:
 
 def set_digest(contents: Iterable[str]) -> str:
     """``sha256:…`` over content digests in hex, sorted."""
-    return "sha256:" + hashlib.sha256("\n".join(sorted(contents)).encode()).hexdigest()
+    return _digest(sorted(contents))
+
+
+def _digest(contents: Iterable[str]) -> str:
+    return "sha256:" + hashlib.sha256("\n".join(contents).encode()).hexdigest()
 
 
 def _take(dataset: Dataset, count: int) -> tuple[list[tuple[ItemRef, str]], list[ItemRef]]:

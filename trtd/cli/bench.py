@@ -5,15 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 
-from trtd.cli.common import add_engine, add_registry, add_roots, add_threads, find_registry, parse_engine
+from trtd.cli.common import (
+    add_engine,
+    add_registry,
+    add_roots,
+    add_threads,
+    find_registry,
+    parse_engine,
+    whole_number,
+)
 
 EXAMPLE = "  trtd bench digits-int8 --registry registry --runs 200"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
-    parser.add_argument("--runs", type=int, default=200, metavar="N", help="timed runs of each (200)")
-    parser.add_argument("--batch", type=int, metavar="N", help="items a run; default: that of the spec's opt shape")
+    parser.add_argument("--runs", type=whole_number, default=200, metavar="N", help="timed runs of each (200)")
+    parser.add_argument(
+        "--batch", type=whole_number, metavar="N", help="items a run; default: that of the spec's opt shape"
+    )
     add_registry(parser)
     add_roots(parser)
     add_threads(parser)
@@ -21,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from trtd.pipeline.build import Request, bench_published
+    from trtd.ui.figures import millis, ratio
     from trtd.ui.machine import emit
     from trtd.ui.progress import StageProgress
     from trtd.ui.text import Screen
@@ -36,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     screen = Screen(sys.stdout)
     screen.line(f"{name}: {timed.engine.runs} runs each, batch {timed.engine.batch}, interleaved", "bold")
     for label, latency in (("engine", timed.engine), ("FP32", timed.fp32)):
-        percentiles = f"p50 {latency.p50_ms:8.2f} ms   p99 {latency.p99_ms:8.2f} ms"
-        screen.line(f"  {label:<7} {percentiles}   {latency.items_per_s:9.1f} items/s")
-    screen.line(f"  speedup {timed.speedup:.2f}×")
+        percentiles = f"p50 {millis(latency.p50_ms):>7} ms   p99 {millis(latency.p99_ms):>7} ms"
+        screen.line(f"  {label:<7} {percentiles}   {latency.items_per_s:>10,.1f} items/s")
+    screen.line(f"  speedup {ratio(timed.speedup)}")
     return 0

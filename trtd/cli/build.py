@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtd.cli.common import add_registry, add_roots, add_threads, find_registry
+from trtd.cli.common import add_registry, add_roots, add_threads, distinct_specs, find_registry
 from trtd.errors import TrtdError
 
 if TYPE_CHECKING:
@@ -29,36 +29,43 @@ def run(args: argparse.Namespace) -> int:
     from trtd.pipeline.build import Request
     from trtd.ui.progress import StageProgress
 
-    registry = find_registry(args.registry, args.specs[0])
+    registry, specs = find_registry(args.registry, args.specs[0]), distinct_specs(args.specs)
     with StageProgress(sys.stderr, enabled=not (args.json or args.quiet)) as listener:
         request = Request(registry, tuple(args.allow_root), args.threads, args.force, listener)
-        outcomes, errors = _build_all(args.specs, request)
-    errors += [o.error for o in outcomes if o.error is not None]
+        built = [(spec, _build(spec, request)) for spec in specs]
+    errors = [error for _, found in built for error in _errors(found)]
     if args.json:
-        _emit(outcomes, errors)
+        _emit(built, errors)
     else:
-        _show(outcomes, errors)
+        _show([outcome for _, found in built if isinstance(found, list) for outcome in found], errors)
     return max((error.exit_code for error in errors), default=0)
 
 
-def _build_all(specs: list[Path], request: Request) -> tuple[list[Outcome], list[TrtdError]]:
-    """Build spec after spec; one that is wrong does not keep the others from being built."""
+def _build(spec: Path, request: Request) -> list[Outcome] | TrtdError:
+    """What became of each engine of a spec, or why none could be begun. The specs after it are built in any case."""
     from trtd.pipeline.build import build
 
-    outcomes: list[Outcome] = []
-    errors: list[TrtdError] = []
-    for spec in specs:
-        try:
-            outcomes += build(spec, request)
-        except TrtdError as error:
-            errors.append(error)
-    return outcomes, errors
+    try:
+        return build(spec, request)
+    except TrtdError as error:
+        return error
 
 
-def _emit(outcomes: list[Outcome], errors: list[TrtdError]) -> None:
+def _errors(found: list[Outcome] | TrtdError) -> list[TrtdError]:
+    if isinstance(found, TrtdError):
+        return [found]
+    return [outcome.error for outcome in found if outcome.error is not None]
+
+
+def _emit(built: list[tuple[Path, list[Outcome] | TrtdError]], errors: list[TrtdError]) -> None:
     from trtd.ui.machine import emit, emit_error
 
-    data = [_describe(outcome) for outcome in outcomes]
+    data: list[dict[str, Any]] = []
+    for spec, found in built:
+        if isinstance(found, TrtdError):
+            data.append({"spec": spec, "published": False, "error": found.to_json()})
+        else:
+            data += [{"spec": spec, **_describe(outcome)} for outcome in found]
     if errors:
         emit_error("build", max(errors, key=lambda error: error.exit_code), data=data)
     else:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtd.cli.common import add_registry, add_roots
+from trtd.cli.common import add_registry, add_roots, distinct_specs, look_for_registry
 from trtd.errors import TrtdError
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from trtd.ui.machine import emit, emit_error
 
-    checked = [_check(spec, args) for spec in args.specs]
+    checked = [_check(spec, args) for spec in distinct_specs(args.specs)]
     errors = [found for _, found in checked if isinstance(found, TrtdError)]
     data = [_describe(spec, found) for spec, found in checked]
     if args.json:
         if errors:
-            emit_error("check", errors[0], data=data)
+            emit_error("check", max(errors, key=lambda error: error.exit_code), data=data)
         else:
             emit("check", data)
     else:
@@ -40,10 +40,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(spec: Path, args: argparse.Namespace) -> tuple[Path, Intake | TrtdError]:
     from trtd.pipeline.intake import take_in
-    from trtd.registry.layout import Registry, find
 
-    registry = Registry(args.registry.absolute()) if args.registry else find(spec) if spec.exists() else None
     try:
+        registry = look_for_registry(args.registry, spec)
         intake = take_in(spec, registry=registry, extra_roots=args.allow_root)
         _ = intake.data, intake.labels
     except TrtdError as error:

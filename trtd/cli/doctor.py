@@ -9,14 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trtd.errors import EXIT_ENVIRONMENT, EXIT_OK, StageError
+from trtd.errors import EXIT_ENVIRONMENT, EXIT_OK, EnvironmentMissing, StageError
 
 EXAMPLE = "  trtd doctor --json"
 
+EVERYTHING = "imports"  # stands for all packages where one of them takes the process down
 ESSENTIAL = ("onnxruntime", "onnx", "onnx-ir", "fast-histogram")
 ADVICE = {
     "paddlepaddle": "pip install 'trtd[cpu]'; without it only ONNX models can be built",
-    "paddle2onnx": "pip install 'trtd[cpu]' on Python 3.10 to 3.12; see TRTD_CONVERT_PYTHON in the README for 3.13",
+    "paddle2onnx": "pip install 'trtd[cpu]' on Python 3.10 to 3.12; on 3.13 set TRTD_CONVERTER_PYTHON, see the README",
 }
 
 
@@ -27,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from trtd.engines.cpu import cpu_facts
     from trtd.engines.table import BACKENDS
-    from trtd.ui.machine import emit
+    from trtd.ui.machine import emit, emit_error
     from trtd.ui.text import Screen
 
     cpu = cpu_facts()
     packages = _probe()
     missing = [p for p in packages if p["error"]]
-    broken = [p for p in missing if p["name"] in ESSENTIAL]
+    broken = [p for p in missing if p["name"] in (*ESSENTIAL, EVERYTHING)]
     data = {
         "python": platform.python_version(),
         "cpu": {"model": cpu.model, "cores": cpu.cores, "vnni": cpu.vnni},
@@ -41,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
         "packages": packages,
         "ok": not broken,
     }
-    if args.json:
+    if args.json and broken:
+        names = ", ".join(p["name"] for p in broken)
+        emit_error("doctor", EnvironmentMissing(f"nothing can be built: {names}", hint=_advice(broken[0])), data=data)
+    elif args.json:
         emit("doctor", data)
     else:
         screen = Screen(sys.stdout)
@@ -53,10 +57,12 @@ def run(args: argparse.Namespace) -> int:
             state = f"✗ {package['error']}" if package["error"] else f"✓ {package['version']}"
             screen.line(f"  {package['name']:<16} {state}  ({package['purpose']})")
         for package in missing:
-            screen.line(
-                f"{package['name']}: {ADVICE.get(package['name'], 'pip install --force-reinstall trtd')}", "yellow"
-            )
+            screen.line(f"{package['name']}: {_advice(package)}", "yellow")
     return EXIT_ENVIRONMENT if broken else EXIT_OK
+
+
+def _advice(package: dict[str, Any]) -> str:
+    return ADVICE.get(package["name"], "pip install --force-reinstall trtd")
 
 
 def _probe() -> list[dict[str, Any]]:
@@ -69,6 +75,6 @@ def _probe() -> list[dict[str, Any]]:
         try:
             result = launch(Job(stage="doctor", inputs={}, out=out, deadline_s=120), log=Path(folder) / "doctor.log")
         except StageError as error:  # a package took the process down with it
-            return [{"name": "imports", "version": None, "purpose": "all", "error": error.message}]
+            return [{"name": EVERYTHING, "version": None, "purpose": "all", "error": error.message}]
     packages: list[dict[str, Any]] = result.value["packages"]
     return packages

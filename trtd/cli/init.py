@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 EXAMPLE = """\
@@ -36,18 +38,20 @@ def run(args: argparse.Namespace) -> int:
     from trtd.spec.json_schema import committed
     from trtd.store.atomic import write_file
     from trtd.ui.machine import emit
+    from trtd.ui.text import Screen
 
-    registry = Registry(args.directory.absolute())
+    registry = Registry(Path(os.path.realpath(args.directory)))
     registry.init()
     write_file(registry.specs / SCHEMA_FILE, committed().encode())
     write_file(registry.specs / EXAMPLE_FILE, _EXAMPLE_SPEC.encode())
     if args.json:
         emit("init", {"registry": registry.root})
         return 0
-    print(f"{args.directory} is a registry now.")
-    print(f"  specs/    put specs here; {EXAMPLE_FILE} is one to copy, {SCHEMA_FILE} helps editors")
-    print("  models/   source models, as NAME/VERSION/")
-    print("  engines/  what is published: a Triton model repository")
-    print("  records/  manifest, report and calibration table of every version")
-    print(f"next: trtd build SPEC --registry {args.directory}")
+    screen = Screen(sys.stdout)
+    screen.line(f"{args.directory} is a registry now.")
+    screen.line(f"  specs/    put specs here; {EXAMPLE_FILE} is one to copy, {SCHEMA_FILE} helps editors")
+    screen.line("  models/   source models, as NAME/VERSION/")
+    screen.line("  engines/  what is published: a Triton model repository")
+    screen.line("  records/  manifest, report and calibration table of every version")
+    screen.line(f"next: trtd build SPEC --registry {args.directory}")
     return 0

@@ -53,16 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if not a.startswith("-")), "")
     try:
-        return _dispatch(arguments, command)
+        status = _dispatch(arguments, command)
+        sys.stdout.flush()
+        return status
     except TrtdError as error:
         _tell(command, error, as_json="--json" in arguments)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; nothing half-done was published", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output went away
+        _drop_output()
         return 0
+    except OSError as error:  # what no room has mapped, a full disk behind our output included
+        from trtd.store.atomic import storage_error
+
+        if error.filename is None:
+            _drop_output()
+        mapped = storage_error(error, f"finish trtd {command}", error.filename or "standard output")
+        _tell(command, mapped, as_json="--json" in arguments)
+        return mapped.exit_code
     except Exception as error:  # the last line of defence: a bug of ours
         import traceback
 
@@ -84,6 +94,7 @@ def _dispatch(arguments: list[str], command: str) -> int:
         description=COMMANDS[command][:1].upper() + COMMANDS[command][1:] + ".",
         epilog=f"example:\n{module.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -93,18 +104,13 @@ def _dispatch(arguments: list[str], command: str) -> int:
 
 def _top_level(arguments: list[str], command: str) -> int:
     if command:
-        from difflib import get_close_matches
-
-        near = get_close_matches(command, COMMANDS, n=1)
-        raise UsageError(
-            f"there is no command {command!r}",
-            hint=f"did you mean trtd {near[0]}?" if near else "trtd --help lists them",
-        )
+        raise UsageError(f"there is no command {command!r}", hint=_command_hint(arguments, command))
     if "--version" in arguments:
-        from importlib.metadata import version
-
-        print(f"trtd {version('trtd')}")
+        print(f"trtd {_version()}")
         return 0
+    if arguments and not {"-h", "--help"} & set(arguments):
+        what = "no command was given" if arguments == ["--json"] else f"there is no option {arguments[0]!r}"
+        raise UsageError(what, hint="trtd --help lists the commands")
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
     print(
@@ -114,9 +120,30 @@ def _top_level(arguments: list[str], command: str) -> int:
         "trtd COMMAND --help shows a command's options and an example. Every command has --json.\n"
         "exit codes: 0 ok, 1 a gate said no, 2 bad spec or usage, 3 a stage failed, 4 environment missing, 70 a bug"
     )
-    if arguments and not {"-h", "--help"} & set(arguments):
-        raise UsageError(f"there is no option {arguments[0]!r}", hint="trtd --help shows the usage")
     return 0
+
+
+def _command_hint(arguments: Sequence[str], command: str) -> str:
+    from difflib import get_close_matches
+
+    if near := get_close_matches(command, COMMANDS, n=1):
+        return f"did you mean trtd {near[0]}?"
+    later = next((argument for argument in arguments if argument in COMMANDS), None)
+    return f"the command comes first: trtd {later} ..." if later else "trtd --help lists them"
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("trtd")
+    except PackageNotFoundError:
+        return "(not installed: run from its source)"
+
+
+def _drop_output() -> None:
+    """Keep Python from flushing at exit what nobody can take, and from complaining about it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(command: str, error: TrtdError, *, as_json: bool) -> None:

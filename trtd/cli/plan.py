@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from trtd.cli.common import add_registry, add_roots, find_registry
+from trtd.cli.common import add_registry, add_roots, distinct_specs, find_registry
 
 EXAMPLE = "  trtd plan specs/digits.toml --registry registry --explain"
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from trtd.ui.text import Screen
 
     request = Request(find_registry(args.registry, args.specs[0]), tuple(args.allow_root))
-    planned = [(spec, plan, reasons) for spec in args.specs for plan, reasons in explain(spec, request)]
+    planned = [(spec, plan, reasons) for spec in distinct_specs(args.specs) for plan, reasons in explain(spec, request)]
     if args.json:
         emit(
             "plan",

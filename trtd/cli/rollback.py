@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from trtd.cli.common import add_registry, find_registry, parse_engine
+from trtd.cli.common import add_registry, find_registry, parse_engine, whole_number
 from trtd.errors import UsageError
 
 EXAMPLE = """\
@@ -16,7 +16,7 @@ EXAMPLE = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", metavar="NAME", help="engine in the registry")
     parser.add_argument(
-        "version", nargs="?", type=int, metavar="N", help="version to go back to; default: the one before"
+        "version", nargs="?", type=whole_number, metavar="N", help="version to go back to; default: the one before"
     )
     add_registry(parser)
 

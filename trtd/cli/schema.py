@@ -19,6 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from trtd.spec.json_schema import render, schema
     from trtd.store.atomic import write_file
     from trtd.ui.machine import emit
+    from trtd.ui.text import Screen
 
     if args.write is not None:
         write_file(args.write.absolute(), render().encode())
@@ -27,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     elif args.write is None:
         sys.stdout.write(render())
     else:
-        print(f"wrote {args.write}")
+        Screen(sys.stdout).line(f"wrote {args.write}")
     return 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from trtd.cli.common import add_registry, find_registry, parse_engine
+from trtd.errors import UsageError
 
 EXAMPLE = "  trtd show --registry registry\n  trtd show digits-int8 --registry registry --html"
 
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
     from trtd.ui.machine import emit
     from trtd.ui.text import Screen
 
+    if args.html and args.engine is None:
+        raise UsageError("--html wants the name of an engine", hint="trtd show lists them")
     registry = find_registry(args.registry)
     screen = Screen(sys.stdout)
     if args.engine is None:
@@ -39,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         emit("show", {"manifest": manifest, "report": report, "engine": folder, "html": html})
     elif args.html:
-        print(html)
+        screen.line(str(html))
     else:
         versions = registry.versions(manifest.name)
         screen.line(f"{manifest.name}@{manifest.version}, published {manifest.created}", "bold")

@@ -24,6 +24,12 @@ def check_feeds(inputs: Sequence[TensorFacts], feeds: Mapping[str, np.ndarray[An
         array = feeds.get(tensor.name)
         if array is None:
             raise EngineError(f"input {tensor.name!r} is missing", hint=f"pass {describe(tensor)}", where=tensor.name)
+        if not isinstance(array, np.ndarray):
+            raise EngineError(
+                f"input {tensor.name!r} is a {type(array).__name__}, not a numpy array",
+                hint=f"pass {describe(tensor)}",
+                where=tensor.name,
+            )
         fits = array.ndim == len(tensor.shape) and all(
             want in (None, have) for want, have in zip(tensor.shape, array.shape, strict=True)
         )

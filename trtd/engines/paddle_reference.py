@@ -17,8 +17,12 @@ from trtd.model.source import ModelSource
 class PaddleRunner:
     """A Paddle predictor with named inputs and outputs.
 
-    Outputs are named by position (``output_0`` ...) wherever the converted model has other names: Paddle's own
-    names for fetched variables do not survive the conversion, their order does.
+    Outputs have the names that Paddle gives to fetched variables. The converted model may call them otherwise: what
+    the two have in common is the order. Dtypes and shapes of outputs are known only after a run.
+
+    Raises:
+        EnvironmentMissing: paddlepaddle is not installed.
+        EngineError: Paddle cannot load the model.
     """
 
     def __init__(self, source: ModelSource, inputs: tuple[TensorFacts, ...], *, threads: int | None = None) -> None:
@@ -58,15 +62,15 @@ class PaddleRunner:
 
     def run(self, feeds: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         check_feeds(self._inputs, feeds)
-        for name, array in feeds.items():
-            handle = self._predictor.get_input_handle(name)
-            handle.reshape(list(array.shape))
-            handle.copy_from_cpu(np.ascontiguousarray(array))
         try:
+            for name, array in feeds.items():
+                handle = self._predictor.get_input_handle(name)
+                handle.reshape(list(array.shape))
+                handle.copy_from_cpu(np.ascontiguousarray(array))
             self._predictor.run()
+            return {name: self._predictor.get_output_handle(name).copy_to_cpu() for name in self._output_names}
         except Exception as error:
             raise EngineError(f"Paddle failed: {_last_line(error)}") from error
-        return {name: self._predictor.get_output_handle(name).copy_to_cpu() for name in self._output_names}
 
     def close(self) -> None:
         del self._predictor

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from trtd.calibrate.table import CalibrationTable, read_table
 from trtd.engines.reference import reference_name
@@ -39,7 +41,9 @@ from trtd.registry.manifest import Manifest, Provenance, Target, read_manifest, 
 from trtd.registry.publish import publish
 from trtd.spec.schema import Spec
 from trtd.store.atomic import storage_errors, write_file
+from trtd.store.lock import hold
 from trtd.store.staging import staging_folder
+from trtd.ui.figures import number
 from trtd.ui.html import render
 from trtd.verify.report import Report
 
@@ -127,10 +131,12 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
     runner = _runner(plan, intake, request)
     report: Report | None = None
     try:
-        engine = _make_engine(intake, runner, request)
-        with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
-            report = _verify(intake, engine, runner, request, scratch)
-            version = _publish(intake, plan, engine, report, runner, scratch)
+        with hold(registry.private / "locks" / f"build-{plan.name}.lock", f"build {plan.name}"):
+            engine = _make_engine(intake, runner, request)
+            with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
+                report = _verify(intake, engine, runner, request, scratch)
+                version = _publish(intake, plan, engine, report, runner, scratch)
+        runner.log.unlink(missing_ok=True)  # it is in the record now
     except TrtdError as error:
         return Outcome(plan.name, plan.precision, None, report, True, error, None, runner.peak_rss_bytes)
     record = registry.record(plan.name, version)
@@ -165,7 +171,8 @@ def _make_engine(intake: Intake, runner: StageRunner, request: Request) -> _Engi
         quantization=spec.quantization,
     )
     built = runner.run("build", lowered)
-    return _Engine(converted, table, judged_by, built, built / SUMMARY_FILE)
+    used = built / TABLE_FILE if table else None
+    return _Engine(converted, used, judged_by, built, built / SUMMARY_FILE)
 
 
 def _verify(intake: Intake, engine: _Engine, runner: StageRunner, request: Request, scratch: Path) -> Report:
@@ -202,7 +209,9 @@ def _verify(intake: Intake, engine: _Engine, runner: StageRunner, request: Reque
         "held-out set": data.heldout.digest,
         "device": BACKENDS[plan.target].device(),
     }
-    (scratch / HTML_FILE).write_text(render(report, table, {k: v for k, v in facts.items() if v}), encoding="utf-8")
+    html = render(report, table, {k: v for k, v in facts.items() if v})
+    with storage_errors("write the report", scratch / HTML_FILE):
+        (scratch / HTML_FILE).write_text(html, encoding="utf-8")
     return report
 
 
@@ -261,7 +270,7 @@ def _keep_failed(registry: Registry, name: str, files: Mapping[str, Path]) -> Pa
 
 def _gates_missed(report: Report, html: Path) -> GateMissed:
     lines = [
-        f"{gate.name}{f' of {gate.output}' if gate.output else ''} is {gate.measured:.4g}, "
+        f"{gate.name}{f' of {gate.output}' if gate.output else ''} is {number(gate.measured, 6)}, "
         f"must be {gate.comparison} {gate.bound:g}"
         for gate in report.missed
     ]
@@ -307,7 +316,7 @@ def _published(
     manifest, folder = current(registry, name, version)
     verify_files(registry, name, manifest.version)
     spec_file = Path(manifest.spec_file)
-    intake = admit(Spec.model_validate(manifest.spec), spec_file, registry=registry, extra_roots=request.extra_roots)
+    intake = admit(_spec_of(manifest), spec_file, registry=registry, extra_roots=request.extra_roots)
     plan = next(p for p in make_plans(intake) if p.precision == manifest.precision)
     _refuse_changed(manifest, plan)
     runner = _runner(plan, intake, request)
@@ -324,39 +333,75 @@ def _published(
 
 
 def _refuse_changed(manifest: Manifest, plan: BuildPlan) -> None:
-    """The model and the held-out set must be those of the build; tools may have moved on."""
-    for key in ("model", "heldout.set"):
+    """The model and what judges it must be those of the build; tools may have moved on."""
+    what = {
+        "model": "the model is",
+        "heldout.set": "the held-out data is",
+        "heldout.order": "the order of the held-out data is",
+        "verify.labels": "the labels are",
+        "verify.hook": "the metric hook is",
+    }
+    for key, subject in what.items():
         if manifest.ingredients.get(key) != plan.ingredients[key]:
             raise RegistryError(
-                f"the {'model' if key == 'model' else 'held-out data'} is not what {manifest.name}@{manifest.version} "
-                "was built and judged with",
+                f"{subject} not what {manifest.name}@{manifest.version} was built and judged with",
                 hint=f"build it again: trtd build {manifest.spec_file}",
                 where=manifest.spec_file,
             )
 
 
+def _spec_of(manifest: Manifest) -> Spec:
+    try:
+        return Spec.model_validate(manifest.spec)
+    except ValidationError as error:
+        raise RegistryError(
+            f"the spec in the manifest of {manifest.name}@{manifest.version} is none that this trtd reads",
+            hint=f"another version of trtd published it: trtd build {manifest.spec_file}",
+        ) from error
+
+
 def read_report(registry: Registry, name: str, version: int) -> Report:
-    """The report that was published with a version."""
-    return Report.model_validate_json((registry.record(name, version) / REPORT_FILE).read_bytes())
+    """The report that was published with a version. Raises ``RegistryError`` if it is missing or torn."""
+    path = registry.record(name, version) / REPORT_FILE
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RegistryError(
+            f"the report of {name}@{version} is missing or torn",
+            hint="build it again: trtd build SPEC",
+            where=str(path),
+        ) from error
 
 
 def _reasons(plan: BuildPlan, registry: Registry) -> list[str]:
-    """Why ``plan`` would be built; none if its engine is live, or was live and somebody rolled back from it."""
+    """Why ``plan`` would be built; none if its engine is live and whole, or somebody rolled back from it."""
     version = registry.latest(plan.name)
     if version is None:
         return stale_reasons(None, plan.ingredients)
-    live = read_manifest(registry, plan.name, version)
-    if live.rolled_back_from is not None:
-        for other in registry.versions(plan.name):
-            if read_manifest(registry, plan.name, other).ingredients == plan.ingredients:
-                return []
+    try:
+        live = verify_files(registry, plan.name, version)
+        read_report(registry, plan.name, version)
+    except RegistryError as torn:
+        return [torn.message]
+    if live.rolled_back_from is not None and _was_published(plan, registry):
+        return []
     return stale_reasons(live.ingredients, plan.ingredients)
 
 
+def _was_published(plan: BuildPlan, registry: Registry) -> bool:
+    """Whether any version, removed ones included, was made from the plan's ingredients."""
+    for version in registry.recorded_versions(plan.name):
+        with suppress(RegistryError):
+            if read_manifest(registry, plan.name, version).ingredients == plan.ingredients:
+                return True
+    return False
+
+
 def _runner(plan: BuildPlan, intake: Intake, request: Request, again: frozenset[str] = frozenset()) -> StageRunner:
-    log = request.registry.logs / f"{plan.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
+    log = request.registry.logs / f"{plan.name}-{os.getpid()}.log"  # two commands must not share one
+    with storage_errors("start the log", log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
     return StageRunner(
         plan=plan,
         registry=request.registry,

@@ -24,6 +24,17 @@ SUMMARY_FILE = "summary.json"  # of build
 REPORT_FILE = "report.json"  # of verify
 
 
+# What each stage must leave, or it has failed without saying so.
+STAGE_FILES: dict[str, tuple[str, ...]] = {
+    "convert": (FP32_FILE, FOLDED_FILE),
+    "reference": ("00000-0.npy",),
+    "calibrate": (TABLE_FILE,),
+    "build": (ENGINE_FILE, SUMMARY_FILE),
+    "verify": (REPORT_FILE,),
+    "bench": (),
+}
+
+
 def output_file(batch: int, output: int) -> str:
     """File of reference: output number ``output`` of held-out batch number ``batch``."""
     return f"{batch:05d}-{output}.npy"
@@ -73,15 +84,15 @@ class BuildSummary(Document):
 
     Attributes:
         lowered: number of nodes that run in the engine's precision.
+        nodes: their names, as ``[quantization] exclude`` takes them.
         kept_float: the other candidates, and why.
-        tensors: tensor of the FP32 graph to the tensor of the engine that carries its value.
-        fp32_graph: file of the conversion whose tensors those are.
+        tensors: tensor of the folded FP32 graph to the tensor of the engine that carries its value.
     """
 
     lowered: int
+    nodes: tuple[str, ...] = ()
     kept_float: dict[str, str]
     tensors: dict[str, str]
-    fp32_graph: str
 
 
 class VerifyInputs(Document):

@@ -11,7 +11,9 @@ import numpy as np
 
 from trtd.calibrate.dataset import Dataset, open_dataset
 from trtd.calibrate.items import Batch, ItemRef
+from trtd.calibrate.split import set_digest
 from trtd.document import Document
+from trtd.errors import DataError
 from trtd.model.facts import TensorFacts
 from trtd.spec.schema import Preprocess
 
@@ -26,7 +28,8 @@ class Feed(Document):
     Attributes:
         path: absolute path or glob of the whole set.
         items: file and row of each chosen item.
-        digest: of the chosen items' content.
+        digest: of the chosen items' content, whatever their order.
+        order_digest: of the same in read order; empty where order does not count.
         inputs: of the model.
         shapes: of its inputs, closed; images are resized to them.
         roots: folders that files may be in.
@@ -35,6 +38,7 @@ class Feed(Document):
     path: str
     items: tuple[tuple[str, int | None], ...]
     digest: str
+    order_digest: str
     inputs: tuple[TensorFacts, ...]
     shapes: dict[str, tuple[int, ...]]
     preprocess: Preprocess | None
@@ -49,6 +53,16 @@ class Feed(Document):
     def batches(self, batch: int = 1) -> Iterator[Batch]:
         """The chosen items, streamed. A model of fixed batch size is always fed that many."""
         return self.open().batches(self.refs(), self.fixed_batch or batch)
+
+    def refuse_changed(self) -> None:
+        """Raise ``DataError`` if the items are not those that the build was planned with."""
+        dataset, refs = self.open(), self.refs()
+        if set_digest(dataset.contents(refs).values()) != self.digest:
+            raise DataError(
+                "the data changed while it was being read",
+                where=self.path,
+                hint="run the command again once nobody writes there any more",
+            )
 
     @property
     def fixed_batch(self) -> int | None:

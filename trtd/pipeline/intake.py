@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trtd.calibrate.dataset import Dataset, open_dataset
+from trtd.calibrate.items import ItemRef
 from trtd.calibrate.split import Selection, check_disjoint, select, split
 from trtd.engines.table import BACKENDS
-from trtd.errors import Diagnostic, ModelError, SpecError
+from trtd.errors import DataError, Diagnostic, ModelError, SpecError
+from trtd.model.convert import CONVERTER_PYTHON
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.source import ModelSource, locate
+from trtd.pipeline.faults import image_size_outside, refuse_files_outside, unknown_outputs, unusable_hook, with_lines
 from trtd.pipeline.feed import Feed
 from trtd.plan.build_plan import BuildPlan, make_plan
 from trtd.plan.shapes import Profile, close_shapes
 from trtd.registry.layout import Registry
 from trtd.registry.lookup import source_model
-from trtd.spec.lines import key_lines, line_of
 from trtd.spec.load import load_spec
 from trtd.spec.paths import default_roots, resolve, roots_from_environment
 from trtd.spec.schema import Spec
 from trtd.store.digest import file_digest
+from trtd.verify.task import read_labels
 
+TOP1 = "top1"
+PADDLE = ("paddlepaddle", "paddlepaddle-gpu", "paddle2onnx")
 MIN_HELDOUT_GIVEN = 1
 
 
@@ -48,13 +56,35 @@ class Intake:
 
     @cached_property
     def data(self) -> DataPlan:
-        """Calibration and held-out items, chosen and hashed. Raises ``DataError``."""
-        return _choose_data(self)
+        """Calibration and held-out items, chosen and hashed, the latter with labels if there are any.
+
+        Raises ``DataError``.
+        """
+        chosen = _choose_data(self)
+        if self.labels is not None:
+            read_labels(self.labels, chosen.heldout.refs(), chosen.heldout.open().items)
+        return chosen
 
     @cached_property
     def labels(self) -> Path | None:
+        """File of the labels, if the spec names one. Raises ``DataError`` if it is not there."""
         text = self.spec.verify.labels
-        return None if text is None else resolve(self.spec_file, text, self.roots, key=("verify", "labels"))
+        if text is None:
+            return None
+        path = resolve(self.spec_file, text, self.roots, key=("verify", "labels"))
+        if not path.is_file():
+            raise DataError(
+                "there is no such file of labels", where=str(path), hint="check [verify] labels in the spec"
+            )
+        return path
+
+    @property
+    def hook(self) -> Path | None:
+        """File of the Python hook that measures the task metric, if the spec names one."""
+        metric = self.spec.verify.metric
+        if metric is None or metric == TOP1:
+            return None
+        return resolve(self.spec_file, metric.rpartition(":")[0], self.roots, key=("verify", "metric"))
 
     @property
     def batch(self) -> int:
@@ -91,6 +121,7 @@ def admit(spec: Spec, spec_file: Path, *, registry: Registry | None, extra_roots
     extra = (*roots_from_environment(), *extra_roots)
     roots = default_roots(spec_file, registry.root if registry else None, extra)
     source = locate(_model_path(spec, spec_file, registry, roots))
+    refuse_files_outside(source, roots)
     facts = read_facts(source)
     if facts.quantized:
         raise ModelError(
@@ -99,9 +130,15 @@ def admit(spec: Spec, spec_file: Path, *, registry: Registry | None, extra_roots
             hint="give the float model it was made from; importing the scales of quantized models is not supported yet",
         )
     profiles, faults = close_shapes(facts.inputs, spec.model.inputs, str(spec_file))
+    intake = Intake(spec, spec_file, roots, source, facts, profiles)
+    faults += [
+        *unknown_outputs(spec, facts, spec_file),
+        *unusable_hook(intake.hook, spec_file),
+        *image_size_outside(spec, profiles, spec_file),
+    ]
     if faults:
-        raise SpecError(_with_lines(spec_file, faults))
-    return Intake(spec, spec_file, roots, source, facts, profiles)
+        raise SpecError(with_lines(spec_file, faults))
+    return intake
 
 
 def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
@@ -116,7 +153,9 @@ def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
             profiles=intake.profiles,
             calibration_digest=data.calibration.digest if data.calibration else None,
             heldout_digest=data.heldout.digest,
+            heldout_order_digest=data.heldout.order_digest,
             labels_digest=file_digest(intake.labels) if intake.labels else None,
+            hook_digest=file_digest(intake.hook) if intake.hook else None,
             fingerprint=backend.fingerprint(),
             tools=tool_versions(spec.engine.target, intake.facts.format),
         )
@@ -125,16 +164,37 @@ def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
 
 
 def tool_versions(target: str, source_format: str) -> dict[str, str]:
-    """Versions of every distribution that takes part, from package metadata alone."""
-    names = ["onnx", "onnx-ir", "onnxruntime", *BACKENDS[target].distributions]
-    if source_format != "onnx":
-        names += ["paddlepaddle", "paddlepaddle-gpu", "paddle2onnx"]
+    """Versions of every distribution that takes part, from package metadata alone.
+
+    Pillow and numpy are among them: they decode and scale what the engine is calibrated and judged on.
+    """
+    names = ["numpy", "pillow", "fast-histogram", "onnx", "onnx-ir", "onnxruntime", *BACKENDS[target].distributions]
+    if source_format == "onnx":
+        return _installed(names)
+    found = _installed([*names, *PADDLE])
+    converter = os.environ.get(CONVERTER_PYTHON)
+    return found if converter is None else found | {f"converter.{k}": v for k, v in _versions_in(converter).items()}
+
+
+def _installed(names: Sequence[str]) -> dict[str, str]:
     found = {}
     for name in names:
         try:
             found["paddlepaddle" if name == "paddlepaddle-gpu" else name] = version(name)
         except PackageNotFoundError:
             continue
+    return found
+
+
+def _versions_in(python: str) -> dict[str, str]:
+    """Versions that another interpreter would convert with; empty if it cannot be asked, which conversion will tell."""
+    script = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
+    found = {}
+    for name in PADDLE:
+        with suppress(OSError):
+            done = subprocess.run([python, "-c", script, name], capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                found[name] = done.stdout.strip()
     return found
 
 
@@ -147,7 +207,7 @@ def _model_path(spec: Spec, spec_file: Path, registry: Registry | None, roots: S
             str(spec_file), None, "model.registry", f"names the registry model {name!r}, and no registry is given",
             "add --registry DIR",
         )  # fmt: skip
-        raise SpecError(_with_lines(spec_file, [fault]))
+        raise SpecError(with_lines(spec_file, [fault]))
     wanted = spec.model.version
     return source_model(registry, name, wanted if isinstance(wanted, int) else None)[1]
 
@@ -162,23 +222,25 @@ def _choose_data(intake: Intake) -> DataPlan:
     if ours is not None and theirs is not None:
         calibration, heldout = select(ours[1], samples), select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
         check_disjoint(calibration, heldout)
-        chosen = (_feed(intake, ours, calibration), _feed(intake, theirs, heldout))
+        chosen = (_feed(intake, ours, calibration.items, calibration.digest), _feed_of(intake, theirs, heldout))
     elif ours is not None:
         parts = split(ours[1], samples)
         chosen = (
-            _feed(intake, ours, Selection(parts.calibration, ()), parts.calibration_digest),
-            _feed(intake, ours, Selection(parts.heldout, ()), parts.heldout_digest),
+            _feed(intake, ours, parts.calibration, parts.calibration_digest),
+            _feed(intake, ours, parts.heldout, parts.heldout_digest, parts.heldout_order_digest),
         )
         if parts.duplicates:
             notes.append(f"{len(parts.duplicates)} items have the content of another and were left out.")
     elif theirs is not None:
-        return DataPlan(None, _feed(intake, theirs, select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)), ())
+        heldout = select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
+        return DataPlan(None, _feed_of(intake, theirs, heldout), tuple(_left_out(theirs[1])))
     else:
         fault = Diagnostic(
             str(intake.spec_file), None, "verify.data", "there is no data to judge the engine on",
             'add data = "FOLDER" to [verify], or a [calibration] section to hold items out of',
         )  # fmt: skip
-        raise SpecError(_with_lines(intake.spec_file, [fault]))
+        raise SpecError(with_lines(intake.spec_file, [fault]))
+    notes += _left_out(*[opened[1] for opened in (ours, theirs) if opened is not None])
     if samples > len(chosen[0].items):
         notes.append(f"{len(chosen[0].items)} calibration items; {samples} were asked for.")
     return DataPlan(chosen[0], chosen[1], tuple(notes))
@@ -192,23 +254,26 @@ def _open(intake: Intake, text: str, key: tuple[str, str]) -> tuple[str, Dataset
     return path, open_dataset(path, intake.facts.inputs, shapes, preprocess, roots=intake.roots)
 
 
-def _feed(intake: Intake, opened: tuple[str, Dataset], chosen: Selection, digest: str | None = None) -> Feed:
+def _left_out(*datasets: Dataset) -> list[str]:
+    names = [name for dataset in datasets for name in dataset.ignored]
+    return [f"Left out beside the data: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}."] if names else []
+
+
+def _feed_of(intake: Intake, opened: tuple[str, Dataset], chosen: Selection) -> Feed:
+    return _feed(intake, opened, chosen.items, chosen.digest, chosen.order_digest)
+
+
+def _feed(
+    intake: Intake, opened: tuple[str, Dataset], items: Sequence[ItemRef], digest: str, order_digest: str = ""
+) -> Feed:
     calibration = intake.spec.calibration
     return Feed(
         path=opened[0],
-        items=tuple((item.file, item.row) for item in chosen.items),
-        digest=digest or chosen.digest,
+        items=tuple((item.file, item.row) for item in items),
+        digest=digest,
+        order_digest=order_digest,
         inputs=intake.facts.inputs,
         shapes={name: p.opt for name, p in intake.profiles.items()},
         preprocess=calibration.preprocess if calibration else None,
         roots=intake.roots,
     )
-
-
-def _with_lines(spec_file: Path, faults: Sequence[Diagnostic]) -> list[Diagnostic]:
-    """The same faults with the line that each key stands on. Only the last part of a key may hold dots: a name."""
-    try:
-        lines = key_lines(spec_file.read_text(encoding="utf-8"))
-    except OSError:  # a published engine's spec file may be gone
-        lines = {}
-    return [replace(fault, line=line_of(lines, tuple(fault.key.split(".", 2)))) for fault in faults]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trtd.document import Document
+from trtd.errors import WorkerSilent
+from trtd.pipeline.contracts import STAGE_FILES
 from trtd.pipeline.job import Job
 from trtd.pipeline.launch import launch
 from trtd.pipeline.listener import Listener
@@ -17,6 +20,7 @@ from trtd.pipeline.outcome import Result
 from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
 from trtd.spec.schema import BuildSection
+from trtd.store.atomic import storage_errors
 
 RESULT_FILE = "stage.json"
 
@@ -50,11 +54,13 @@ class StageRunner:
         key, store = self.plan.stage_key(stage), self.registry.store
         found = None if stage in self.again else store.get(key)
         if found is not None:
-            self.listener.stage_started(self.plan.name, stage)
+            self._note(f"{stage}: from the store, {key}")
             self.listener.stage_finished(self.plan.name, stage, 0.0, True)
             return found
         with store.staging(key) as out:
             self.run_into(out, stage, inputs)
+            if stage in self.again:
+                store.discard(key)
             return store.commit(key, out)
 
     def run_into(self, out: Path, stage: str, inputs: Document) -> Path:
@@ -62,14 +68,31 @@ class StageRunner:
         started = time.monotonic()
         self.listener.stage_started(self.plan.name, stage)
         try:
+            self._note(f"{stage}: started")
             result = self._launch(stage, inputs, out)
+            self._require(STAGE_FILES[stage], stage, out)
+            with storage_errors("write the stage's result", out / RESULT_FILE):
+                (out / RESULT_FILE).write_text(json.dumps(result.value))
         except BaseException:
             self.listener.stage_failed(self.plan.name, stage, time.monotonic() - started)
             raise
-        (out / RESULT_FILE).write_text(json.dumps(result.value))
+        self._note(f"{stage}: finished in {result.duration_s:.1f} s, peak {result.peak_rss_bytes / 1e6:.0f} MB")
         self.peak_rss_bytes[stage] = result.peak_rss_bytes
         self.listener.stage_finished(self.plan.name, stage, time.monotonic() - started)
         return out
+
+    def _require(self, files: Sequence[str], stage: str, out: Path) -> None:
+        missing = [file for file in files if not (out / file).is_file()]
+        if missing:
+            raise WorkerSilent(
+                f"the worker ended well but left no {missing[0]}; log: {self.log}",
+                where=stage,
+                hint="run the command again; if it stays so, report it with the log",
+            )
+
+    def _note(self, line: str) -> None:
+        with storage_errors("write the log", self.log), self.log.open("a", encoding="utf-8") as log:
+            log.write(f"== {line}\n")
 
     def _launch(self, stage: str, inputs: Document, out: Path) -> Result:
         job = Job(

@@ -24,7 +24,7 @@ STAGE_VERSIONS = {
     "verify": 1,
 }  # verification is always run anew
 
-_MODEL = ("model", "tool.paddlepaddle", "tool.paddle2onnx", "tool.onnx", "tool.onnxruntime")
+_MODEL = ("model", "tool")
 _HELDOUT = ("heldout", "inputs", "preprocess")
 _BUILD = (*_MODEL, "precision", "target", "calibration", "quantization", "inputs", "preprocess")
 
@@ -32,8 +32,18 @@ _BUILD = (*_MODEL, "precision", "target", "calibration", "quantization", "inputs
 STAGE_INGREDIENTS: dict[str, tuple[str, ...]] = {
     "convert": _MODEL,
     "reference": (*_MODEL, *_HELDOUT),
-    "calibrate": (*_MODEL, "target.activation", "inputs", "preprocess", "calibration.set", "calibration.batch"),
+    "calibrate": (
+        *_MODEL, "target.backend", "target.activation", "inputs", "preprocess", "calibration.set", "calibration.batch"
+    ),
     "build": _BUILD,
+}  # fmt: skip
+
+# The stages whose output each stage reads.
+STAGE_SOURCES: dict[str, tuple[str, ...]] = {
+    "convert": (),
+    "reference": (),
+    "calibrate": ("convert",),
+    "build": ("convert", "calibrate"),
 }
 
 
@@ -58,10 +68,11 @@ class BuildPlan(Document):
         return json_digest(self.ingredients)
 
     def stage_key(self, stage: str) -> str:
-        """``sha256:…`` over what ``stage`` depends on, its own version included."""
+        """``sha256:…`` over what ``stage`` depends on: its version, those of the stages before it, ingredients."""
         prefixes = STAGE_INGREDIENTS[stage]
         rows = {k: v for k, v in self.ingredients.items() if any(k == p or k.startswith(f"{p}.") for p in prefixes)}
-        return json_digest({"stage": stage, "version": STAGE_VERSIONS[stage], "ingredients": rows})
+        versions = {name: STAGE_VERSIONS[name] for name in (*STAGE_SOURCES[stage], stage)}
+        return json_digest({"stage": stage, "versions": versions, "ingredients": rows})
 
 
 def make_plan(
@@ -72,7 +83,9 @@ def make_plan(
     profiles: Mapping[str, Profile],
     calibration_digest: str | None,
     heldout_digest: str,
+    heldout_order_digest: str,
     labels_digest: str | None,
+    hook_digest: str | None,
     fingerprint: Mapping[str, str],
     tools: Mapping[str, str],
 ) -> BuildPlan:
@@ -91,9 +104,11 @@ def make_plan(
         "inputs": _text({name: p.model_dump(mode="json") for name, p in profiles.items()}),
         "preprocess": _text(preprocess.model_dump(mode="json") if preprocess else None),
         "heldout.set": heldout_digest,
+        "heldout.order": heldout_order_digest,
         "verify.gates": _text(verify.gates.model_dump(mode="json", exclude_none=True)),
         "verify.metric": verify.metric or "none",
         "verify.labels": labels_digest or "none",
+        "verify.hook": hook_digest or "none",
         "quantization.exclude": _text(quantization.exclude),
         "quantization.exclude_ops": _text(quantization.exclude_ops),
     }

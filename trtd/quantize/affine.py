@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from trtd.quantize.graph import constant, sole_consumer
-from trtd.quantize.scales import Affine
+from trtd.quantize.scales import LARGEST, TINY, Affine
+
+# The scale of whatever lies between 0 and 1, as the output of HardSigmoid does.
+GATE = Affine(1 / 255, 0, "uint8")
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,28 @@ def chain_behind(value: ir.Value, scale: Affine, readers: Sequence[ir.Node]) -> 
         return None
     if remaining and any(n.op_type == "MatMul" for n in readers):
         return None  # MatMul has no bias to take it
+    if not TINY <= scale.scale / factor <= LARGEST:
+        return None
     return AffineChain(source, Affine(scale.scale / factor, zero_point, "uint8"), remaining)
 
 
-def readers_past_scalars(value: ir.Value) -> Iterator[ir.Node]:
-    """Nodes that read ``value``, looking through scalar Mul and Add, which are yielded too."""
-    for use in value.uses():
-        yield use.node
-        if _scalar_step(use.node) is not None:
-            yield from readers_past_scalars(use.node.outputs[0])
+def uses_past_scalars(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
+    """Nodes that read ``value`` and by which input, looking through scalar Mul and Add, which are yielded too."""
+    for node, index in value.uses():
+        yield node, index
+        if _scalar_step(node) is not None:
+            yield from uses_past_scalars(node.outputs[0])
+
+
+def gate_scale(node: ir.Node) -> Affine | None:
+    """How to round the input of a HardSigmoid so that :data:`GATE` reads its output; None if 8 bits cannot.
+
+    HardSigmoid is ``clip(alpha * x + beta, 0, 1)``: rounding with scale ``1 / (255 * alpha)`` does all of that at once.
+    """
+    alpha, beta = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
+    if alpha <= 0 or not 0 <= beta <= 1 or not TINY <= 1 / (255 * alpha) <= LARGEST:
+        return None
+    return Affine(1 / (255 * alpha), round(255 * beta), "uint8")
 
 
 def _root(value: ir.Value) -> tuple[ir.Value, float, float]:
@@ -86,5 +102,7 @@ def _scalar_step(node: ir.Node) -> tuple[ir.Value, float] | None:
     inputs = [v for v in node.inputs if v is not None and constant(v) is None]
     if len(scalars) != 1 or len(inputs) != 1:
         return None
+    if scalars[0].ndim > (0 if inputs[0].shape is None else len(inputs[0].shape)):
+        return None  # it may add dimensions
     number = float(scalars[0].reshape(-1)[0])
     return None if node.op_type == "Mul" and number <= 0 else (inputs[0], number)

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from trtd.quantize.graph import add_constant, constant, data_inputs, remove_dead, set_input, sole_consumer
+from trtd.quantize.graph import (
+    add_constant,
+    constant,
+    data_inputs,
+    hand_over,
+    is_float32,
+    remove_dead,
+    set_input,
+    sole_consumer,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +41,7 @@ def fold_affine(model: ir.Model) -> int:
         while (step := _affine_after(node)) is not None:
             follower, scale, offset = step
             _scale_weights(graph, node, scale, offset)
-            follower.outputs[0].replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)
+            hand_over(follower.outputs[0], node.outputs[0])
             graph.remove(follower, safe=True)
             folded += 1
     remove_dead(graph, roots=())
@@ -64,7 +73,7 @@ def fold_residual_gates(model: ir.Model) -> int:
             raised.outputs[0].shape = gate.shape
             graph.insert_before(mul, raised)
             mul.replace_input_with(list(mul.inputs).index(gate), raised.outputs[0])
-            add.outputs[0].replace_all_uses_with(mul.outputs[0], replace_graph_outputs=True)
+            hand_over(add.outputs[0], mul.outputs[0])
             mul.outputs[0].shape = add.outputs[0].shape
             graph.remove(add, safe=True)
             folded += 1
@@ -74,7 +83,9 @@ def fold_residual_gates(model: ir.Model) -> int:
 
 def _per_channel_gate(value: ir.Value) -> bool:
     shape = value.shape
-    return shape is not None and len(shape) == 4 and shape[2] == 1 and shape[3] == 1 and constant(value) is None
+    if shape is None or len(shape) != 4 or constant(value) is not None:
+        return False
+    return is_float32(value) and shape[2] == 1 and shape[3] == 1
 
 
 def output_channel_axis(node: ir.Node) -> int | None:
@@ -88,7 +99,7 @@ def output_channel_axis(node: ir.Node) -> int | None:
             return 0 if node.attributes.get_int("transB", 0) else 1
         case "MatMul":
             weight = constant(node.inputs[1])
-            return weight.ndim - 1 if weight is not None and weight.ndim >= 2 else None
+            return 1 if weight is not None and weight.ndim == 2 else None
     return None
 
 
@@ -103,7 +114,8 @@ def _affine_after(node: ir.Node) -> tuple[ir.Node, Array, Array] | None:
     channels = weight.shape[axis]
     if follower.op_type == "BatchNormalization" and follower.inputs[0] is node.outputs[0]:
         gamma, beta, mean, variance = (constant(v) for v in follower.inputs[1:5])
-        if gamma is None or beta is None or mean is None or variance is None:
+        training = follower.attributes.get_int("training_mode", 0)
+        if gamma is None or beta is None or mean is None or variance is None or training:
             return None
         epsilon = follower.attributes.get_float("epsilon", 1e-5)
         scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)

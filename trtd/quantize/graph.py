@@ -47,11 +47,19 @@ def is_float32(value: ir.Value) -> bool:
 
 
 def sole_consumer(value: ir.Value) -> ir.Node | None:
-    """The only node that reads ``value``, or ``None`` if there are several, none, or the graph returns it."""
-    uses = list(value.uses())
+    """The only reader of ``value``; ``None`` if there are several or none, or it is the caller or in an If or Loop."""
+    uses, producer = list(value.uses()), value.producer()
     if len(uses) != 1 or value.is_graph_output():
         return None
-    return uses[0].node
+    reader = uses[0].node
+    return reader if producer is None or reader.graph is producer.graph else None
+
+
+def hand_over(value: ir.Value, heir: ir.Value) -> None:
+    """Let ``heir`` be read wherever ``value`` was. If the graph returns ``value``, it returns ``heir`` by that name."""
+    if value.is_graph_output():
+        value.name, heir.name = f"{value.name}.before", value.name
+    value.replace_all_uses_with(heir, replace_graph_outputs=True)
 
 
 def add_constant(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from trtd.quantize.affine import readers_past_scalars
+from trtd.quantize.affine import gate_scale, uses_past_scalars
 from trtd.quantize.fold import output_channel_axis
 from trtd.quantize.graph import constant, data_inputs, is_float32, sole_consumer
 from trtd.quantize.scales import ActivationType
@@ -29,7 +29,7 @@ class Placement:
 
     Attributes:
         weighted, joins, gates, views: operator types of each class that the target has 8-bit kernels for.
-        fused: activations that the target folds into the operator before them.
+        fused: activations that the target folds into the operator before them; Clip only from 0 up.
         activation: ``uint8`` affine or ``int8`` symmetric.
         weight_bits: 8, or 7 where the CPU multiplies in saturating 16-bit pairs.
         output_needed: weighted operators that become 8-bit kernels only if their output is quantized too.
@@ -105,9 +105,17 @@ def fused_output(node: ir.Node, placement: Placement) -> ir.Value:
     """The value to quantize behind ``node``: its own output, or that of an activation the target folds into it."""
     output = node.outputs[0]
     follower = sole_consumer(output)
-    if node.op_type in placement.weighted and follower is not None and follower.op_type in placement.fused:
+    if node.op_type in placement.weighted and follower is not None and _is_fused(follower, placement):
         return follower.outputs[0]
     return output
+
+
+def _is_fused(node: ir.Node, placement: Placement) -> bool:
+    """Whether rounding to the calibrated range clips as ``node`` does, so that the target drops it."""
+    if node.op_type != "Clip" or "Clip" not in placement.fused:
+        return node.op_type in placement.fused
+    low, high = (constant(v) for v in (*node.inputs[1:], None, None)[:2])
+    return low is not None and high is not None and float(low) == 0
 
 
 def _candidates(
@@ -138,11 +146,21 @@ def _useless(node: ir.Node, placement: Placement, chosen: set[int]) -> str:
     output = node.outputs[0]
     if _moves_values(node, placement) and not _is_from(quantized_inputs(node, placement), chosen):
         # Rounding in front of it instead of behind it is the same, and cheaper, if all its readers want it rounded.
-        if output.is_graph_output() or any(id(use.node) not in chosen for use in output.uses()):
+        if output.is_graph_output() or not all(_reads_rounded(use, placement, chosen) for use in output.uses()):
             return "its input is float, and a float operator reads it"
-    elif not any(id(reader) in chosen for reader in readers_past_scalars(output)):
+    elif not any(_reads_rounded(use, placement, chosen) for use in uses_past_scalars(output)):
         return "no 8-bit operator reads it"
     return ""
+
+
+def _reads_rounded(use: tuple[ir.Node, int], placement: Placement, chosen: set[int]) -> bool:
+    node, index = use
+    return id(node) in chosen and is_data_input(node, index, placement)
+
+
+def is_data_input(node: ir.Node, index: int, placement: Placement) -> bool:
+    """Whether input ``index`` of a chosen node carries 8-bit data, and not sizes, scales or a bias."""
+    return index == 0 or node.op_type in placement.joins
 
 
 def _moves_values(node: ir.Node, placement: Placement) -> bool:
@@ -177,6 +195,8 @@ def _unfit(node: ir.Node, placement: Placement, eight_bit: set[int]) -> str:
         return "8-bit multiplication with broadcasting is slower than FP32"
     if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
         return "only nearest-neighbour resizing keeps the scale of its input"
+    if node.op_type in placement.gates and gate_scale(node) is None:
+        return "its slope or its offset does not fit into 8 bits"
     if not _moves_values(node, placement) and not all(id(v) in eight_bit for v in inputs):
         return "an input comes from a float operator"
     return ""
@@ -205,6 +225,9 @@ def _weighted_unfit(node: ir.Node, placement: Placement) -> str:
         return f"a dense convolution over {weight.shape[1]} channels is faster in FP32 on this target"
     if node.op_type == "Gemm" and _scaled_gemm(node):
         return "alpha, beta and transA other than 1, 1 and 0 have no 8-bit kernel"
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is not None and (bias.size not in (1, weight.shape[axis]) or bias.shape[-1:] not in ((), (bias.size,))):
+        return "its bias differs from row to row"
     return ""
 
 

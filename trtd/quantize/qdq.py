@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +12,14 @@ import onnx_ir as ir
 
 from trtd.calibrate.table import CalibrationTable, Method
 from trtd.errors import QuantizationError
-from trtd.quantize.affine import chain_behind
+from trtd.quantize.affine import GATE, chain_behind, gate_scale
 from trtd.quantize.fold import output_channel_axis
-from trtd.quantize.graph import add_constant, constant, remove_dead, set_input
-from trtd.quantize.placement import Choice, Placement, choose, fused_output, quantized_inputs
+from trtd.quantize.graph import add_constant, constant, hand_over, remove_dead, set_input
+from trtd.quantize.placement import Choice, Placement, choose, fused_output, is_data_input, quantized_inputs
 from trtd.quantize.scales import Affine, activation_scale, quantize_weight, weight_scales, widen_for_bias
 
 BIAS = 2
+LOWEST_OPSET = 13
 
 
 @dataclass
@@ -52,12 +54,18 @@ def insert_qdq(
     Raises:
         QuantizationError: nothing is left to quantize, or the table lacks a tensor.
     """
+    opset = model.opset_imports.get("", 0)
+    if opset < LOWEST_OPSET:
+        raise QuantizationError(
+            f"the graph has opset {opset}, and per-channel scales need {LOWEST_OPSET}",
+            hint=f"export the model with opset {LOWEST_OPSET} or above",
+        )
     choice = choose(model.graph, placement, exclude=exclude, exclude_ops=exclude_ops)
     if not any(n.op_type in placement.weighted for n in choice.nodes):
         raise QuantizationError(
-            "no operator is left to run in INT8",
-            hint="the model holds no Conv, Gemm or MatMul with constant weights, or [quantization] excludes them all; "
-            'build it with precision = "fp16" or loosen exclude',
+            f"no operator is left to run in INT8{_reasons(model.graph, placement, choice)}",
+            hint="INT8 takes Conv, Gemm and MatMul with constant float32 weights that [quantization] does not exclude; "
+            'build the model with precision = "fp16" or "fp32", or loosen exclude',
         )
     return _Writer(model.graph, table, placement, choice, method).write()
 
@@ -74,7 +82,7 @@ class _Writer:
         self.chosen = {id(n) for n in choice.nodes}
         self.scales: dict[int, Affine] = {}  # by id of the dequantized value
         self.offsets: dict[int, float] = {}  # what an absorbed chain left for the bias, by id of the dequantized value
-        self.tensors: dict[str, str] = {}
+        self.tensors: dict[str, ir.Value] = {}
 
     def write(self) -> Quantized:
         readers = self._readers()
@@ -87,7 +95,8 @@ class _Writer:
             if node.op_type in self.placement.weighted:
                 self._write_weights(node)
         remove_dead(self.graph)
-        return Quantized([n.name or "" for n in self.choice.nodes], self.choice.kept_float, self.tensors)
+        tensors = {name: value.name or "" for name, value in self.tensors.items()}
+        return Quantized([n.name or "" for n in self.choice.nodes], self.choice.kept_float, tensors)
 
     def _readers(self) -> dict[ir.Value, tuple[list[ir.Node], bool]]:
         """Every value to quantize: the chosen nodes that read it, and whether float readers take it rounded too.
@@ -118,24 +127,23 @@ class _Writer:
             dequantized = self._pair(chain.source, chain.quantize, scale, value.name or "")
             self.offsets[id(dequantized)] = chain.offset
         for use in uses:
-            reads = any(use.node is n for n in nodes) and self._is_data(use.node, use.idx)
+            reads = any(use.node is n for n in nodes) and is_data_input(use.node, use.idx, self.placement)
             if everywhere or reads:
                 use.node.replace_input_with(use.idx, dequantized)
         if everywhere and value.is_graph_output():
             _take_over_output(self.graph, value, dequantized)
-
-    def _is_data(self, node: ir.Node, index: int) -> bool:
-        return index == 0 or node.op_type in self.placement.joins
 
     def _scale_of(self, value: ir.Value) -> Affine:
         while value.name not in self.table.tensors:
             if id(value) in self.scales:
                 return self.scales[id(value)]
             producer = value.producer()
+            if producer is not None and producer.op_type in self.placement.gates:
+                return GATE
             if producer is None or producer.op_type not in self.placement.views:
                 raise QuantizationError(
                     f"the calibration table has no range for tensor {value.name!r}",
-                    hint="the table is of another graph or target; recalibrate: trtd calibrate SPEC --again",
+                    hint="the table is of another graph or target; recalibrate: trtd calibrate SPEC --force",
                 )
             source = producer.inputs[0]
             assert source is not None
@@ -154,7 +162,7 @@ class _Writer:
         else:
             self.graph.insert_after(producer, [q, dq])
         self.scales[id(dq.outputs[0])] = dequantize
-        self.tensors[name] = dq.outputs[0].name
+        self.tensors[name] = dq.outputs[0]
         return dq.outputs[0]
 
     def _parameters(self, name: str, affine: Affine) -> tuple[ir.Value, ir.Value]:
@@ -165,13 +173,11 @@ class _Writer:
         )
 
     def _write_gate(self, node: ir.Node) -> None:
-        """HardSigmoid is clip(alpha * x + beta, 0, 1): rounding to [0, 1] with scale 1/255 does all of that at once."""
-        alpha, beta = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
-        x = node.inputs[0]
+        """Put a Q/DQ pair that rounds, scales, shifts and clips in the place of a HardSigmoid."""
+        x, quantize = node.inputs[0], gate_scale(node)
         assert x is not None
-        quantize = Affine(1 / (255 * alpha), round(255 * beta), "uint8")
-        gate = self._pair(x, quantize, Affine(1 / 255, 0, "uint8"), node.outputs[0].name or "")
-        node.outputs[0].replace_all_uses_with(gate, replace_graph_outputs=True)
+        assert quantize is not None
+        hand_over(node.outputs[0], self._pair(x, quantize, GATE, node.outputs[0].name or ""))
 
     def _write_weights(self, node: ir.Node) -> None:
         weight, axis, bits = constant(node.inputs[1]), output_channel_axis(node), self.placement.weight_bits
@@ -181,6 +187,7 @@ class _Writer:
         assert data is not None
         input_scale = float(np.float32(self.scales[id(data)].scale))
         bias = constant(node.inputs[BIAS]) if len(node.inputs) > BIAS else None
+        bias = None if bias is None else np.broadcast_to(bias.reshape(-1), (weight.shape[axis],)).astype(np.float64)
         offset = self.offsets.get(id(data), 0.0)
         if offset:
             others = tuple(i for i in range(weight.ndim) if i != axis)
@@ -213,6 +220,13 @@ class _Writer:
         dq.outputs[0].name = f"{name}.dequantized"
         self.graph.insert_before(node, dq)
         return dq.outputs[0]
+
+
+def _reasons(graph: ir.Graph, placement: Placement, choice: Choice) -> str:
+    """Why none of the weighted operators was chosen, the most frequent reason first; empty if there are none."""
+    names = [n.name or n.outputs[0].name or n.op_type for n in graph if n.op_type in placement.weighted]
+    counts = Counter(choice.kept_float[name] for name in names if name in choice.kept_float)
+    return "".join(f"; {count} of {len(names)}: {reason}" for reason, count in counts.most_common(3))
 
 
 def _take_over_output(graph: ir.Graph, value: ir.Value, dequantized: ir.Value) -> None:

@@ -15,6 +15,10 @@ ActivationType = Literal["uint8", "int8"]
 
 # The smallest scale that keeps 1/scale finite and normal in float32.
 TINY = float(np.finfo(np.float32).tiny) * 256
+LARGEST = 1 / TINY
+
+# Share of int32 that a quantized bias may take. The products are added to it without a check for overflow.
+BIAS_LIMIT = 2**30
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,12 @@ def quantize_weight(weight: Array, scales: Array, axis: int, bits: int) -> Array
 
 
 def widen_for_bias(scales: Array, bias: Array, input_scale: float) -> Array:
-    """Weight scales, raised where ``bias / (input_scale * weight_scale)`` would not fit int32.
+    """Weight scales, raised where ``bias / (input_scale * weight_scale)`` would leave int32 no room for the products.
 
     Happens on channels whose weights are almost zero beside a large bias, as BatchNorm folding leaves them.
     """
-    needed = np.abs(bias).astype(np.float64) / (input_scale * (2**31 - 2**8))
-    raised: Array = np.maximum(scales, needed)
+    needed = np.abs(bias).astype(np.float64) / (input_scale * BIAS_LIMIT)
+    raised: Array = np.maximum(np.maximum(scales, needed), TINY / input_scale)  # their product is the bias's scale
     return raised
 
 
@@ -77,6 +81,6 @@ def _weight_limit(bits: int) -> int:
 def _positive(scale: float) -> float:
     if not np.isfinite(scale):
         raise QuantizationError(
-            f"a scale of {scale} came out of the calibration table", hint="recalibrate: trtd calibrate SPEC --again"
+            f"a scale of {scale} came out of the calibration table", hint="recalibrate: trtd calibrate SPEC --force"
         )
     return float(np.float32(max(scale, TINY)))

@@ -22,7 +22,8 @@ def onnxruntime_cpu(*, vnni: bool, activation: Literal["auto", "uint8", "int8"] 
         views=frozenset(
             {"MaxPool", "Resize", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace"}
         ),
-        fused=frozenset({"Relu", "Clip"}),
+        # Rounding to uint8 with zero point 0 clips at 0 by itself; to int8 it does not, so both would stay float.
+        fused=frozenset({"Relu", "Clip"}) if activation != "int8" else frozenset(),
         activation="uint8" if activation == "auto" else activation,
         weight_bits=8 if vnni else 7,
         output_needed=frozenset({"Conv"}),

@@ -29,7 +29,7 @@ class OutputGates(Section):
         ge=0,
         lt=1,
         description="Largest ||engine - reference|| / ||reference|| over all items; an output of zeros has 1.0. "
-        "Default: 0.001 for fp32, 0.05 for fp16, none for int8.",
+        "Default: 0.001 for fp32, 0.05 for fp16, 0.3 for int8.",
     )
     max_abs_error: float | None = Field(
         default=None, ge=0, le=1e6, description="Largest difference of any value. Default: none, no such gate."
@@ -38,8 +38,8 @@ class OutputGates(Section):
         default=None,
         gt=0,
         le=1,
-        description="Lowest share of rows whose largest class is the reference's, for outputs of class scores. "
-        "Default: 0.999 for fp32, 0.99 for fp16 and int8.",
+        description="Lowest share of rows whose largest class is the reference's, for outputs (items, classes). "
+        "Default: 0.999 for fp32, 0.99 for fp16 and int8, where the rows are probabilities.",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trtd.calibrate.items import Batch
 from trtd.engines.protocol import Arrays, Runner
 from trtd.errors import ConversionError
 from trtd.verify.metrics import FidelityAccumulator
@@ -38,7 +39,7 @@ class Comparison:
 def compare(
     engine: Runner,
     fp32: Runner,
-    batches: Iterable[Arrays],
+    batches: Iterable[Batch],
     references: Callable[[int], Sequence[Array]],
     *,
     observe: Observer = lambda engine_outputs, reference_outputs: None,
@@ -54,7 +55,7 @@ def compare(
     comparison = Comparison(
         engine={n: FidelityAccumulator() for n in names}, fp32={n: FidelityAccumulator() for n in names}
     )
-    for number, feeds in enumerate(batches):
+    for number, batch in enumerate(batches):
         expected = references(number)
         if len(expected) != len(names):
             raise ConversionError(
@@ -62,14 +63,27 @@ def compare(
                 hint="export the model again with its outputs only",
             )
         reference = dict(zip(names, expected, strict=True))
-        engine_outputs, fp32_outputs = engine.run(feeds), fp32.run(feeds)
+        engine_outputs, fp32_outputs = engine.run(batch.feeds), fp32.run(batch.feeds)
+        count = len(batch.items)
         for name in names:
-            comparison.engine[name].update(reference[name], engine_outputs[name])
-            comparison.fp32[name].update(reference[name], fp32_outputs[name])
+            _update(comparison.engine[name], reference[name], engine_outputs[name], count)
+            _update(comparison.fp32[name], reference[name], fp32_outputs[name], count)
         observe(engine_outputs, reference)
-        comparison.items += len(next(iter(feeds.values())))
+        comparison.items += count
         progress(comparison.items)
     return comparison
+
+
+def _update(accumulator: FidelityAccumulator, reference: Array, candidate: Array, items: int) -> None:
+    """Item by item where the output has a row for each, so that no item hides behind the others of its batch.
+
+    A model of fixed batch size has rows beyond the items: repeats that filled the batch up, which do not count.
+    """
+    if reference.shape == candidate.shape and reference.ndim and len(reference) >= items and len(reference) > 1:
+        for row in range(items):
+            accumulator.update(reference[row : row + 1], candidate[row : row + 1])
+    else:
+        accumulator.update(reference, candidate)
 
 
 def tensor_errors(

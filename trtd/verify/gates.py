@@ -3,20 +3,23 @@
 Defaults, used wherever the spec is silent:
 
 =========  ==============  ===========  ====================================  ============
-precision  cosine          relative_l2  top1_agreement (class scores only)    min_speedup
+precision  cosine          relative_l2  top1_agreement (probabilities only)   min_speedup
 =========  ==============  ===========  ====================================  ============
 fp32       0.9999          1e-3         0.999                                 none
 fp16       0.999           0.05         0.99                                  none
-int8       0.99            none         0.99                                  1.0
+int8       0.99            0.3          0.99                                  1.0
 =========  ==============  ===========  ====================================  ============
 
-FP16 has no speed gate on the CPU, where it halves the file and gains no time. A gate that compared nothing has
-failed, and NaN has failed: both comparisons below are false for NaN.
+Cosine alone does not see a wrong scale, relative L2 does. Top-1 agreement is asked of outputs by default only where
+each row of the reference is a distribution over classes: embeddings and regressions have rows too. FP16 has no speed
+gate on the CPU, where it halves the file and gains no time. A gate that compared nothing has failed, and NaN has
+failed: both comparisons below are false for NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from trtd.spec.schema import Gates
@@ -35,8 +38,12 @@ FIDELITY_GATES: dict[str, Comparison] = {
 DEFAULTS: dict[str, dict[str, float]] = {
     "fp32": {"cosine": 0.9999, "relative_l2": 1e-3, "top1_agreement": 0.999},
     "fp16": {"cosine": 0.999, "relative_l2": 0.05, "top1_agreement": 0.99},
-    "int8": {"cosine": 0.99, "top1_agreement": 0.99, "min_speedup": 1.0},
+    "int8": {"cosine": 0.99, "relative_l2": 0.3, "top1_agreement": 0.99, "min_speedup": 1.0},
 }
+
+
+# Where the spec asks for a task metric.
+DEFAULT_METRIC_DROP = 0.01
 
 
 def judge(
@@ -50,17 +57,19 @@ def judge(
 ) -> tuple[Gate, ...]:
     """Hold the measurements against the spec's gates, or the defaults of ``precision`` where it names none.
 
-    A gate named for one output replaces the general one there. ``top1_agreement`` applies to outputs that hold class
-    scores; asked for by name on another output it fails, since nothing was compared.
+    A gate named for one output replaces the general one there. ``top1_agreement`` applies to outputs that hold
+    probabilities; asked for by name on an output without rows it fails, since nothing was compared. So do the gates
+    that the spec names for an output that the model has not.
     """
     defaults = DEFAULTS[precision]
     judged = [
         gate
         for output, measured in fidelity.items()
-        for gate in _output_gates(gates, defaults, output, measured, worst)
+        for gate in _output_gates(gates, defaults, output, measured, _fidelity_advice(precision, worst))
     ]
+    judged.extend(_gates_on_nothing(gates, fidelity))
     if metric is not None:
-        judged.extend(_metric_gates(gates, metric))
+        judged.extend(_metric_gates(gates, metric, _fidelity_advice(precision, None)))
     bound = gates.min_speedup if gates.min_speedup is not None else defaults.get("min_speedup")
     if bound is not None:
         judged.append(_gate("min_speedup", "", ">=", bound, speedup, _SPEED_ADVICE))
@@ -68,7 +77,7 @@ def judge(
 
 
 def _output_gates(
-    gates: Gates, defaults: Mapping[str, float], output: str, measured: Fidelity, worst: TensorError | None
+    gates: Gates, defaults: Mapping[str, float], output: str, measured: Fidelity, advice: str
 ) -> list[Gate]:
     own = gates.outputs.get(output)
     judged = []
@@ -77,19 +86,33 @@ def _output_gates(
         asked = asked if asked is not None else getattr(gates, name)
         bound = asked if asked is not None else defaults.get(name)
         value = getattr(measured, name)
-        if bound is None or (name == "top1_agreement" and value is None and asked is None):
+        if bound is None or (name == "top1_agreement" and asked is None and not measured.probabilities):
             continue
-        value = float("nan") if value is None or measured.elements == 0 else value
-        judged.append(_gate(name, output, comparison, bound, value, _fidelity_advice(worst)))
+        if value is None:
+            judged.append(_gate(name, output, comparison, bound, math.nan, _NO_SCORES))
+        elif measured.elements == 0 or math.isnan(value):
+            judged.append(_gate(name, output, comparison, bound, math.nan, _NOTHING_COMPARED))
+        else:
+            judged.append(_gate(name, output, comparison, bound, value, advice))
     return judged
 
 
-def _metric_gates(gates: Gates, metric: TaskMetric) -> list[Gate]:
+def _gates_on_nothing(gates: Gates, fidelity: Mapping[str, Fidelity]) -> Iterator[Gate]:
+    advice = f"the model has no such output: its outputs are {', '.join(fidelity)}"
+    for output, own in gates.outputs.items():
+        if output in fidelity:
+            continue
+        for name, comparison in FIDELITY_GATES.items():
+            if (bound := getattr(own, name)) is not None:
+                yield _gate(name, output, comparison, bound, math.nan, advice)
+
+
+def _metric_gates(gates: Gates, metric: TaskMetric, advice: str) -> list[Gate]:
     judged = []
     if gates.metric is not None:
-        judged.append(_gate("metric", "", ">=", gates.metric, metric.engine, _fidelity_advice(None)))
-    drop = gates.metric_drop if gates.metric_drop is not None else 0.01
-    judged.append(_gate("metric_drop", "", "<=", drop, metric.reference - metric.engine, _fidelity_advice(None)))
+        judged.append(_gate("metric", "", ">=", gates.metric, metric.engine, advice))
+    drop = gates.metric_drop if gates.metric_drop is not None else DEFAULT_METRIC_DROP
+    judged.append(_gate("metric_drop", "", "<=", drop, metric.reference - metric.engine, advice))
     return judged
 
 
@@ -101,16 +124,23 @@ def _gate(name: str, output: str, comparison: Comparison, bound: float, measured
     )  # fmt: skip
 
 
-def _fidelity_advice(worst: TensorError | None) -> str:
-    others = 'try another [calibration] method ("mse", "percentile", "entropy", "minmax") or more samples'
+def _fidelity_advice(precision: str, worst: TensorError | None) -> str:
+    general = _ADVICE[precision]
     if worst is None:
-        return others
+        return general
     return (
-        f"{others}; or keep the operator behind the worst tensor {worst.tensor!r} ({worst.sqnr_db:.1f} dB) in FP32: "
+        f"{general}; or keep the operator behind the worst tensor {worst.tensor!r} ({worst.sqnr_db:.1f} dB) in FP32: "
         f'[quantization] exclude = ["{worst.node}"]'
     )
 
 
+_ADVICE = {
+    "fp32": "the converted graph itself is off, see the conversion errors: export the model again, or report it",
+    "fp16": "some values need more than FP16 holds: keep operators in FP32 with [quantization] exclude or exclude_ops",
+    "int8": 'try another [calibration] method ("mse", "percentile", "entropy", "minmax") or more samples',
+}
+_NO_SCORES = "this output holds no class scores: ask for it at those that do, [verify.gates.outputs.NAME]"
+_NOTHING_COMPARED = "the output was empty, held NaN or infinity, or had another shape than the reference's"
 _SPEED_ADVICE = (
     "this precision does not pay for this model, batch and machine: publish fp32 or fp16, "
     "feed larger batches ([model.inputs.NAME] opt), or say min_speedup = 0.5 if size is what counts"

@@ -13,6 +13,8 @@ from trtd.verify.report import Fidelity, OutputErrors
 
 Array = np.ndarray[Any, Any]
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 class FidelityAccumulator:
     """Compares a candidate's output with the reference's, item by item, in float64.
@@ -29,6 +31,7 @@ class FidelityAccumulator:
         self._rows = 0
         self._rows_agreed = 0
         self._class_scores = True
+        self._probabilities = True
         self._broken = False
         self._errors = RangeObserver("error")
 
@@ -42,19 +45,23 @@ class FidelityAccumulator:
             self._broken = True
             return
         difference = y - x
+        noise = float(difference @ difference)
         self._elements += x.size
         self._signal += float(x @ x)
-        self._noise += float(difference @ difference)
+        self._noise += noise
         if x.size:
-            self._cosine = min(self._cosine, _cosine(x, y))
+            self._cosine = min(self._cosine, _cosine(x, y) if noise else 1.0)
             self._max_abs_error = max(self._max_abs_error, float(np.abs(difference).max()))
-            self._errors.update(difference.astype(np.float32))
+            self._errors.update(np.clip(difference, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32))
         self._agree(reference, candidate)
 
     def _agree(self, reference: Array, candidate: Array) -> None:
         """Rows of (items, classes) outputs agree if their largest class is the same; ties take the first."""
         is_scores = reference.ndim == 2 and reference.shape[1] > 1 and reference.dtype.kind == "f"
         self._class_scores &= is_scores
+        self._probabilities &= is_scores and bool(
+            (reference >= 0).all() and np.allclose(reference.sum(1), 1, atol=0.01)
+        )
         if is_scores:
             self._rows += len(reference)
             self._rows_agreed += int((reference.argmax(axis=1) == candidate.argmax(axis=1)).sum())
@@ -75,11 +82,16 @@ class FidelityAccumulator:
             relative_l2=math.sqrt(self._noise / self._signal) if self._signal else (math.inf if self._noise else 0.0),
             max_abs_error=self._max_abs_error,
             top1_agreement=self._rows_agreed / self._rows if self._class_scores and self._rows else None,
+            probabilities=self._class_scores and self._probabilities,
         )
 
     def errors(self) -> OutputErrors:
         """Histogram of candidate - reference."""
         return error_histogram(self._errors.histogram()) if self._errors.values else OutputErrors(edges=(), counts=())
+
+
+def _is_distribution(rows: Array) -> bool:
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=0.01))
 
 
 def sqnr_db(signal: float, noise: float) -> float:
@@ -90,7 +102,6 @@ def sqnr_db(signal: float, noise: float) -> float:
 
 
 def _cosine(x: Array, y: Array) -> float:
+    """Cosine similarity of two that differ; 0 if one of them is zero."""
     norms = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
-    if norms == 0:
-        return 1.0 if not x.any() and not y.any() else 0.0
-    return float(x @ y) / norms
+    return min(1.0, float(x @ y) / norms) if norms else 0.0

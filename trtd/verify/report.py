@@ -18,7 +18,9 @@ class Fidelity(Document):
         sqnr_db: signal-to-quantization-noise ratio in dB, over all items together; infinite if identical.
         relative_l2: ``||candidate - reference|| / ||reference||``, over all items together.
         max_abs_error: largest absolute difference of any value.
-        top1_agreement: share of rows whose largest class is the same; ``None`` if the output holds no class scores.
+        top1_agreement: share of rows whose largest value is in the same place; ``None`` if the output is not of shape
+            (items, classes).
+        probabilities: every row of the reference is a distribution, so that the output holds class scores for certain.
     """
 
     elements: int
@@ -27,6 +29,7 @@ class Fidelity(Document):
     relative_l2: float
     max_abs_error: float
     top1_agreement: float | None = None
+    probabilities: bool = False
 
 
 class Latency(Document):

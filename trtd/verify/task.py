@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from trtd.verify.report import TaskMetric
 Array = np.ndarray[Any, Any]
 Outputs = Mapping[str, Array]
 HOOKS_ALLOWED = "TRTD_ALLOW_HOOKS"
+_LABEL_LINE = re.compile(r"\s*(.+?)[\s,]+(-?\d+)\s*")
 
 
 class Metric(Protocol):
@@ -81,14 +83,16 @@ class Hook:
         return TaskMetric(name=self._name, engine=values[0], reference=values[1])
 
     def _call(self, outputs: list[Outputs]) -> float:
+        hint = "the function takes (outputs, expected) and returns a number from 0 to 1"
         try:
-            return float(self._function(outputs, self._expected))
+            value = float(self._function(outputs, self._expected))
         except Exception as error:
             raise DataError(
-                f"the metric hook failed: {type(error).__name__}: {error}",
-                where=self._name,
-                hint="the function takes (outputs, expected) and returns a number from 0 to 1",
+                f"the metric hook failed: {type(error).__name__}: {error}", where=self._name, hint=hint
             ) from error
+        if value < 0 or value > 1:
+            raise DataError(f"the metric hook returned {value}, which is no share", where=self._name, hint=hint)
+        return value
 
 
 def open_metric(spec: str, folder: Path, labels: Mapping[ItemRef, int] | None) -> Metric:
@@ -104,7 +108,8 @@ def read_labels(path: Path, items: Sequence[ItemRef], all_items: Sequence[ItemRe
     """Integer labels of ``items``.
 
     ``.npy``: one integer per item of the whole data set, in its order (rows of a stack, or files sorted by name).
-    Anything else: lines of ``FILE LABEL``, as PaddleClas writes them.
+    Anything else: lines of ``FILE LABEL``, as PaddleClas writes them, for sets of one item a file. A file is found by
+    its path or, where that is clear, by its name alone.
 
     Raises:
         DataError: the file is no such thing, or an item has no label.
@@ -112,6 +117,8 @@ def read_labels(path: Path, items: Sequence[ItemRef], all_items: Sequence[ItemRe
     try:
         if path.suffix == ".npy":
             array = np.load(path, allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise DataError("is an .npz by another name", where=str(path), hint="np.save the labels alone")
             if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) != len(all_items):
                 raise DataError(
                     f"holds {array.dtype} {list(array.shape)}, not {len(all_items)} whole numbers, one an item",
@@ -121,28 +128,36 @@ def read_labels(path: Path, items: Sequence[ItemRef], all_items: Sequence[ItemRe
             known = {item: int(label) for item, label in zip(all_items, array, strict=True)}
         else:
             known = _text_labels(path, all_items)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"the labels cannot be read: {error}", where=str(path), hint="check [verify] labels") from error
     missing = [item for item in items if item not in known]
     if missing:
-        raise DataError(f"there is no label for {missing[0]} ({len(missing)} in all)", where=str(path))
+        raise DataError(
+            f"there is no label for {missing[0]} ({len(missing)} in all)",
+            where=str(path),
+            hint="give a line FILE LABEL for each held-out file, or a .npy with one label for each item",
+        )
     return {item: known[item] for item in items}
 
 
 def _text_labels(path: Path, items: Sequence[ItemRef]) -> dict[ItemRef, int]:
-    by_name: dict[str, int] = {}
+    by_path: dict[str, int] = {}
+    by_name: dict[str, set[int]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        name, _, label = line.strip().replace(",", " ").rpartition(" ")
         if not line.strip():
             continue
-        if not name or not label.lstrip("-").isdigit():
+        match = _LABEL_LINE.fullmatch(line)
+        if match is None:
             raise DataError(f"line {number} is not FILE LABEL: {line[:80]!r}", where=str(path))
-        by_name[name.strip()] = by_name[Path(name.strip()).name] = int(label)
+        file, label = match[1], int(match[2])
+        if by_path.setdefault(file, label) != label:
+            raise DataError(f"line {number} gives {file!r} a second label", where=str(path))
+        by_name.setdefault(Path(file).name, set()).add(label)
     found = {}
     for item in items:
-        label_of = by_name.get(item.file, by_name.get(Path(item.file).name))
-        if label_of is not None:
-            found[item] = label_of
+        alike = by_name.get(Path(item.file).name, set())  # of any folder: lists are often made elsewhere
+        if item.row is None and (item.file in by_path or len(alike) == 1):
+            found[item] = by_path.get(item.file, min(alike))
     return found
 
 

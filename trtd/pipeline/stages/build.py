@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from trtd.calibrate.methods import with_percentile
-from trtd.calibrate.table import read_table
+from trtd.calibrate.table import read_table, write_table
 from trtd.engines.cpu import cpu_facts
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
 from trtd.errors import QuantizationError
-from trtd.pipeline.contracts import ENGINE_FILE, FOLDED_FILE, FP32_FILE, SUMMARY_FILE, BuildInputs, BuildSummary
+from trtd.pipeline.contracts import ENGINE_FILE, FOLDED_FILE, SUMMARY_FILE, TABLE_FILE, BuildInputs, BuildSummary
 from trtd.pipeline.progress import Progress
 from trtd.quantize.fp16 import to_fp16
 from trtd.quantize.graph import load, save
@@ -24,6 +26,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     """Writes ``model.onnx`` and ``summary.json``; loads the engine once to be sure that the target takes it."""
     job = BuildInputs.model_validate(inputs)
     progress(0, 2, job.precision)
+    _refuse_idle_exclusions(job)
     summary = _write(job, out)
     progress(1, 2, "load")
     OnnxRuntimeRunner(out / ENGINE_FILE).close()
@@ -33,25 +36,24 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
 
 
 def _write(job: BuildInputs, out: Path) -> BuildSummary:
-    fp32, engine = job.converted / FP32_FILE, out / ENGINE_FILE
+    folded, engine = job.converted / FOLDED_FILE, out / ENGINE_FILE
     if job.precision == "int8":
-        return _write_int8(job, engine)
+        return _write_int8(job, out)
     if job.precision == "fp16":
-        kept = to_fp16(fp32, engine, exclude=job.quantization.exclude, exclude_ops=job.quantization.exclude_ops)
-        graph = load(fp32).graph
+        kept = to_fp16(folded, engine, exclude=job.quantization.exclude, exclude_ops=job.quantization.exclude_ops)
+        graph = load(folded).graph
         same = {v.name: v.name for node in graph for v in node.outputs if v.name}
         return BuildSummary(
             lowered=len(graph) - len(kept),
+            nodes=tuple(node.name or "" for node in graph if node.name not in kept),
             kept_float=dict.fromkeys(kept, "keeps FP32 for its range or its kernels"),
             tensors=same,
-            fp32_graph=FP32_FILE,
         )
-    for file in job.converted.glob(f"{FP32_FILE}*"):
-        shutil.copyfile(file, out / file.name)
-    return BuildSummary(lowered=0, kept_float={}, tensors={}, fp32_graph=FP32_FILE)
+    save(load(folded), engine)
+    return BuildSummary(lowered=0, kept_float={}, tensors={})
 
 
-def _write_int8(job: BuildInputs, engine: Path) -> BuildSummary:
+def _write_int8(job: BuildInputs, out: Path) -> BuildSummary:
     folded = job.converted / FOLDED_FILE
     if job.table is None:
         raise QuantizationError("there is no calibration table", hint="add [calibration] to the spec")
@@ -60,6 +62,7 @@ def _write_int8(job: BuildInputs, engine: Path) -> BuildSummary:
         raise QuantizationError(
             "the calibration table belongs to another graph", hint="trtd calibrate SPEC", where=str(job.table)
         )
+    write_table(table, out / TABLE_FILE)  # as it was used: the percentile may be another than that of the pass
     model = load(folded)
     placement = placement_for(job.target, job.quantization.activation, vnni=cpu_facts().vnni)
     written = insert_qdq(
@@ -70,7 +73,27 @@ def _write_int8(job: BuildInputs, engine: Path) -> BuildSummary:
         exclude=job.quantization.exclude,
         exclude_ops=job.quantization.exclude_ops,
     )
-    save(model, engine)
+    save(model, out / ENGINE_FILE)
     return BuildSummary(
-        lowered=len(written.nodes), kept_float=written.kept_float, tensors=written.tensors, fp32_graph=FOLDED_FILE
+        lowered=len(written.nodes),
+        nodes=tuple(written.nodes),
+        kept_float=written.kept_float,
+        tensors=written.tensors,
     )
+
+
+def _refuse_idle_exclusions(job: BuildInputs) -> None:
+    """A name that is misspelt, or that another version of the converter gave, would change nothing in silence."""
+    graph = load(job.converted / FOLDED_FILE).graph
+    _refuse_idle("exclude", job.quantization.exclude, sorted({node.name or "" for node in graph}))
+    _refuse_idle("exclude_ops", job.quantization.exclude_ops, sorted({node.op_type for node in graph}))
+
+
+def _refuse_idle(key: str, patterns: Sequence[str], known: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            near = get_close_matches(pattern, known, n=1)
+            raise QuantizationError(
+                f"[quantization] {key} names {pattern!r}, which is none of the graph's {len(known)}",
+                hint=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}, …",
+            )

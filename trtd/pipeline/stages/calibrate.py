@@ -36,6 +36,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
         names,
         progress=lambda done: progress(done, total, f"{len(names)} tensors"),
     )
+    job.calibration.refuse_changed()
     table = make_table(observers, model_digest=file_digest(folded), set_digest=job.calibration.digest, samples=total)
     write_table(table, out / TABLE_FILE)
     return {"tensors": len(table.tensors), "samples": total}

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
-from trtd.errors import ConversionError
+from trtd.errors import ConversionError, ModelError
 from trtd.model.convert import to_onnx
 from trtd.model.facts import ModelFacts
+from trtd.model.inspect import files_digest
 from trtd.model.simplify import simplify
 from trtd.pipeline.contracts import FOLDED_FILE, FP32_FILE, ConvertInputs, ConvertResult
 from trtd.pipeline.progress import Progress
@@ -30,6 +31,12 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     model = load(out / FP32_FILE)
     folded = fold_affine(model) + fold_residual_gates(model)
     save(model, out / FOLDED_FILE)
+    if files_digest(job.source.files) != job.facts.digest:
+        raise ModelError(
+            "the model changed while it was being converted",
+            where=str(job.source.model_file),
+            hint="run the command again once nobody writes there any more",
+        )
     runner = OnnxRuntimeRunner(out / FP32_FILE)
     _check_signature(job.facts, runner)
     progress(3, 3, "")

@@ -11,8 +11,15 @@ import numpy as np
 
 from trtd.calibrate.items import Batch, ItemRef
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
-from trtd.engines.protocol import Arrays
-from trtd.pipeline.contracts import ENGINE_FILE, FP32_FILE, REPORT_FILE, BuildSummary, VerifyInputs, output_file
+from trtd.pipeline.contracts import (
+    ENGINE_FILE,
+    FOLDED_FILE,
+    FP32_FILE,
+    REPORT_FILE,
+    BuildSummary,
+    VerifyInputs,
+    output_file,
+)
 from trtd.pipeline.progress import Progress
 from trtd.quantize.graph import load
 from trtd.quantize.tap import tap
@@ -81,10 +88,10 @@ def _compare(
     metric = _metric(job, refs)
     current: list[Batch] = []
 
-    def feeds() -> Iterator[Arrays]:
+    def batches() -> Iterator[Batch]:
         for batch in job.heldout.batches():
             current[:] = [batch]
-            yield batch.feeds
+            yield batch
 
     def observe(outputs: dict[str, Any], reference: dict[str, Any]) -> None:
         if metric is not None:
@@ -93,10 +100,10 @@ def _compare(
     comparison = compare(
         engine,
         fp32,
-        feeds(),
+        batches(),
         lambda number: [np.load(job.reference / output_file(number, i)) for i in range(job.outputs)],
         observe=observe,
-        progress=lambda done: progress(min(done, total), total, "fidelity"),
+        progress=lambda done: progress(done, total, "fidelity"),
     )
     return comparison, metric
 
@@ -114,9 +121,9 @@ def _localize(job: VerifyInputs, out: Path, progress: Progress) -> tuple[TensorE
     if not summary.tensors:
         return ()
     progress(0, 1, "inner tensors")
-    fp32_graph = job.converted / summary.fp32_graph
+    fp32_graph = job.converted / FOLDED_FILE
     graph = load(fp32_graph).graph
-    producers = {v.name: (n.name or "", n.op_type) for n in graph for v in n.outputs if v.name}
+    producers = {v.name: _to_blame(v, summary) for n in graph for v in n.outputs if v.name}
     taps = out / "fp32.tapped.onnx", out / "engine.tapped.onnx"
     known = set(tap(fp32_graph, [t for t in summary.tensors if t in producers], taps[0]))
     found = set(tap(job.engine / ENGINE_FILE, [summary.tensors[t] for t in known], taps[1]))
@@ -128,6 +135,20 @@ def _localize(job: VerifyInputs, out: Path, progress: Progress) -> tuple[TensorE
         leftover.unlink()
     progress(1, 1, "inner tensors")
     return errors
+
+
+def _to_blame(value: Any, summary: BuildSummary) -> tuple[str, str]:
+    """Name and type of the node whose exclusion keeps a tensor in float.
+
+    That is the node that makes the tensor, or the one that its maker, an activation, is fused into, or one that wants
+    it rounded: whichever runs in lower precision.
+    """
+    maker = value.producer()
+    inner = maker.inputs[0] if maker.inputs else None
+    fused = [] if inner is None or inner.name in summary.tensors else [inner.producer()]
+    candidates = [maker, *fused, *(use.node for use in value.uses())]
+    found = next((node for node in candidates if node is not None and node.name in summary.nodes), maker)
+    return found.name or "", found.op_type
 
 
 def _bytes(folder: Path, file: str) -> int:

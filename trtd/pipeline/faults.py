@@ -1,0 +1,87 @@
+"""Faults of a spec that show only beside its model, its folder and its machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from trtd.errors import Diagnostic, ModelError
+from trtd.model.facts import ModelFacts
+from trtd.model.source import ModelSource
+from trtd.plan.shapes import Profile
+from trtd.spec.lines import key_lines, line_of
+from trtd.spec.paths import ENVIRONMENT, is_inside
+from trtd.spec.schema import Spec
+from trtd.verify.task import HOOKS_ALLOWED
+
+
+def refuse_files_outside(source: ModelSource, roots: Sequence[Path]) -> None:
+    """A model's folder may be allowed and a file in it be a link to elsewhere: raise ``ModelError`` for such."""
+    for file in source.files:
+        if not is_inside(file, roots):
+            raise ModelError(
+                f"leads outside the folders that this spec may read, to {file.resolve()}",
+                where=str(file),
+                hint=f"copy the file there, or allow its folder: export {ENVIRONMENT}={file.resolve().parent}",
+            )
+
+
+def unknown_outputs(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnostic]:
+    """Gates for outputs that the model does not have: they would compare nothing, and nobody would notice."""
+    known = [output.name for output in facts.outputs]
+    faults = []
+    for name in spec.verify.gates.outputs:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"its outputs are {', '.join(known)}"
+            key = f"verify.gates.outputs.{name}"
+            faults.append(Diagnostic(str(spec_file), None, key, "the model has no such output", hint))
+    return faults
+
+
+def unusable_hook(hook: Path | None, spec_file: Path) -> list[Diagnostic]:
+    """Told at once and not by the last stage. Nothing of the hook is run here."""
+    if hook is None:
+        return []
+    if os.environ.get(HOOKS_ALLOWED) != "1":
+        message = "is a Python hook, and hooks are off"
+        hint = f"it runs with your rights; if you trust this spec: {HOOKS_ALLOWED}=1 trtd build SPEC"
+    elif not hook.is_file():
+        message, hint = f"there is no file {hook}", "paths are relative to the spec's folder"
+    else:
+        return []
+    return [Diagnostic(str(spec_file), None, "verify.metric", message, hint)]
+
+
+def image_size_outside(spec: Spec, profiles: Mapping[str, Profile], spec_file: Path) -> list[Diagnostic]:
+    """Images of a size that the engine is not made for would calibrate and judge something else."""
+    preprocess = spec.calibration.preprocess if spec.calibration else None
+    if preprocess is None or preprocess.resize is None or len(profiles) != 1:
+        return []
+    name, profile = next(iter(profiles.items()))
+    start = 2 if preprocess.layout == "nchw" else 1
+    low, high = profile.min[start : start + 2], profile.max[start : start + 2]
+    if len(profile.opt) == 4 and not all(a <= b <= c for a, b, c in zip(low, preprocess.resize, high, strict=True)):
+        message = f"is {preprocess.resize}, outside {list(low)} to {list(high)}, the sizes that input {name} takes"
+        hint = f"change it, or min and max in [model.inputs.{name}]"
+        return [Diagnostic(str(spec_file), None, "calibration.preprocess.resize", message, hint)]
+    return []
+
+
+def with_lines(spec_file: Path, faults: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """The same faults with the line that each key stands on."""
+    try:
+        lines = key_lines(spec_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a published engine's spec file may be gone, or be something else by now
+        lines = {}
+    return [replace(fault, line=line_of(lines, _key_path(fault.key))) for fault in faults]
+
+
+def _key_path(key: str) -> tuple[str, ...]:
+    for tables in ("model.inputs.", "verify.gates.outputs."):
+        if key.startswith(tables):
+            return (*tables.rstrip(".").split("."), key.removeprefix(tables))
+    return tuple(key.split("."))
