@@ -31,11 +31,15 @@ class OnnxRuntimeRunner:
         path: the ONNX file.
         threads: intra-op threads; default: the cores this process may use.
         spin: let idle threads spin between runs: faster, unless others want the cores meanwhile.
+        fused: let onnxruntime fuse nodes across the graph. Its fusions can trip over a graph whose inner tensors are
+            outputs ("Attempt to replace the existing tensor", 1.32).
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, spin: bool = True) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, spin: bool = True, fused: bool = True) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        if not fused:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         try:

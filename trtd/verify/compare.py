@@ -64,23 +64,24 @@ def compare(
             )
         reference = dict(zip(names, expected, strict=True))
         engine_outputs, fp32_outputs = engine.run(batch.feeds), fp32.run(batch.feeds)
-        count = len(batch.items)
         for name in names:
-            _update(comparison.engine[name], reference[name], engine_outputs[name], count)
-            _update(comparison.fp32[name], reference[name], fp32_outputs[name], count)
+            _update(comparison.engine[name], reference[name], engine_outputs[name], batch)
+            _update(comparison.fp32[name], reference[name], fp32_outputs[name], batch)
         observe(engine_outputs, reference)
-        comparison.items += count
+        comparison.items += len(batch.items)
         progress(comparison.items)
     return comparison
 
 
-def _update(accumulator: FidelityAccumulator, reference: Array, candidate: Array, items: int) -> None:
-    """Item by item where the output has a row for each, so that no item hides behind the others of its batch.
+def _update(accumulator: FidelityAccumulator, reference: Array, candidate: Array, batch: Batch) -> None:
+    """Item by item where the output has as many rows as were fed, so that no item hides behind the others of its batch.
 
-    A model of fixed batch size has rows beyond the items: repeats that filled the batch up, which do not count.
+    A model of fixed batch size has rows beyond the items: repeats that filled the batch up, which do not count. An
+    output of any other number of rows, such as boxes found, is compared as a whole.
     """
-    if reference.shape == candidate.shape and reference.ndim and len(reference) >= items and len(reference) > 1:
-        for row in range(items):
+    rows = next((len(array) for array in batch.feeds.values() if array.ndim), 1)
+    if rows > 1 and reference.shape == candidate.shape and reference.ndim and len(reference) == rows:
+        for row in range(len(batch.items)):
             accumulator.update(reference[row : row + 1], candidate[row : row + 1])
     else:
         accumulator.update(reference, candidate)

@@ -26,13 +26,13 @@ def side_by_side(
     """Time single runs of both, alternating which goes first.
 
     Args:
-        feeds: real inputs, used in turn; the leading dimension of the first is the batch.
+        feeds: real inputs, used in turn; the leading dimension of the first input that has one is the batch.
         runs: timed runs of each; fewer, but at least 5, if they would take longer than two minutes together.
 
     Returns:
         Latency of the engine, latency of FP32.
     """
-    batch = next(iter(feeds[0].values())).shape[0]
+    batch = next((len(array) for array in feeds[0].values() if array.ndim), 1)
     for _ in range(WARM_UP_RUNS):
         engine.run(feeds[0])
         fp32.run(feeds[0])

@@ -94,6 +94,6 @@ def _refuse_idle(key: str, patterns: Sequence[str], known: Sequence[str]) -> Non
         if not any(fnmatchcase(name, pattern) for name in known):
             near = get_close_matches(pattern, known, n=1)
             raise QuantizationError(
-                f"[quantization] {key} names {pattern!r}, which is none of the graph's {len(known)}",
+                f"[quantization] {key} names {pattern!r}, which matches none of the graph's {len(known)}",
                 hint=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}, …",
             )

@@ -10,6 +10,7 @@ from trtd.calibrate.observe import observe
 from trtd.calibrate.table import write_table
 from trtd.engines.cpu import cpu_facts
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
+from trtd.errors import EngineError
 from trtd.pipeline.contracts import FOLDED_FILE, TABLE_FILE, CalibrateInputs
 from trtd.pipeline.progress import Progress
 from trtd.quantize.graph import load
@@ -26,7 +27,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     names = observed_tensors(load(folded).graph, placement_for(job.target, job.activation, vnni=cpu_facts().vnni))
     tapped = out / "tapped.onnx"
     tap(folded, names, tapped)
-    runner = OnnxRuntimeRunner(tapped, threads=job.threads, spin=False)
+    runner = _open(tapped, job.threads, progress)
     for leftover in out.glob("tapped.onnx*"):
         leftover.unlink()
     total = len(job.calibration.items)
@@ -40,3 +41,11 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     table = make_table(observers, model_digest=file_digest(folded), set_digest=job.calibration.digest, samples=total)
     write_table(table, out / TABLE_FILE)
     return {"tensors": len(table.tensors), "samples": total}
+
+
+def _open(tapped: Path, threads: int, progress: Progress) -> OnnxRuntimeRunner:
+    try:
+        return OnnxRuntimeRunner(tapped, threads=threads, spin=False)
+    except EngineError as error:
+        progress.log(f"{error.message}; calibrating without fusions, which is slower")
+        return OnnxRuntimeRunner(tapped, threads=threads, spin=False, fused=False)

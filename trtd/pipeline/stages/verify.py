@@ -128,7 +128,7 @@ def _localize(job: VerifyInputs, out: Path, progress: Progress) -> tuple[TensorE
     known = set(tap(fp32_graph, [t for t in summary.tensors if t in producers], taps[0]))
     found = set(tap(job.engine / ENGINE_FILE, [summary.tensors[t] for t in known], taps[1]))
     pairs = {t: summary.tensors[t] for t in summary.tensors if t in known and summary.tensors[t] in found}
-    runners = [OnnxRuntimeRunner(path, threads=job.threads) for path in taps]
+    runners = [OnnxRuntimeRunner(path, threads=job.threads, fused=False) for path in taps]
     batches = (batch.feeds for batch in islice(job.heldout.batches(), LOCALIZED_ITEMS))
     errors = tensor_errors(runners[1], runners[0], batches, pairs, producers)
     for leftover in out.glob("*.tapped.onnx*"):
