@@ -97,7 +97,10 @@ def int8(setting: Setting) -> Rows:
 
 
 def placement(setting: Setting) -> Rows:
-    """What running more operators in 8 bits brings: PP-OCRv4 detection, one calibration table (entropy)."""
+    """What running more operators in 8 bits brings: PP-OCRv4 detection, one calibration table (entropy).
+
+    Speedups are over the FP32 graph as it is converted, BatchNorm and constants folded.
+    """
     table, _ = calibrate(setting.spec_file, request(setting))
     inputs = {
         "table": str(table),

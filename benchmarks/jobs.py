@@ -24,6 +24,7 @@ from trtd.quantize.qdq import insert_qdq
 from trtd.quantize.targets import onnxruntime_cpu
 from trtd.verify.compare import compare
 from trtd.verify.latency import side_by_side
+from trtd.verify.report import Latency
 
 MASK_THRESHOLD = 0.3
 
@@ -111,24 +112,22 @@ def placements(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[st
         "and Add, pooling: what trtd builds": best,
     }
     fp32 = OnnxRuntimeRunner(converted / FP32_FILE)
-    rows = []
+    folded, plain = side_by_side(OnnxRuntimeRunner(converted / FOLDED_FILE), fp32, feed.timing_feeds(1), runs=60)
+    rows = [{"8-bit": "none: FP32 as trtd builds it", **_beside(folded, plain), "relative L2": 0.0}]
     for name, placement in progress.track(variants.items(), len(variants), "placements"):
         model = load(converted / FOLDED_FILE)
         insert_qdq(model, table, placement, method=inputs["method"])
         save(model, out / "model.onnx")
         engine = OnnxRuntimeRunner(out / "model.onnx")
         ours, theirs = side_by_side(engine, fp32, feed.timing_feeds(1), runs=60)
-        compared = compare(engine, fp32, _feeds(feed), lambda n: list(fp32.run(nth(feed, n)).values()))
+        compared = compare(engine, fp32, feed.batches(), lambda n: list(fp32.run(nth(feed, n)).values()))
         fidelity = next(iter(compared.fidelity().values()))
-        rows.append(
-            {
-                "8-bit": name,
-                "ms": round(ours.p50_ms, 2),
-                "speedup": round(theirs.p50_ms / ours.p50_ms, 2),
-                "relative L2": round(fidelity.relative_l2, 3),
-            }
-        )
+        rows.append({"8-bit": name, **_beside(ours, theirs), "relative L2": round(fidelity.relative_l2, 3)})
     return {"rows": rows}
+
+
+def _beside(ours: Latency, plain: Latency) -> dict[str, float]:
+    return {"ms": round(ours.p50_ms, 2), "speedup": round(plain.p50_ms / ours.p50_ms, 2)}
 
 
 def nth(feed: Feed, number: int) -> dict[str, Any]:

@@ -52,5 +52,5 @@ def test_it_says_what_must_stand_there() -> None:
     made = schema()
     assert made["required"] == ["model"]
     assert made["properties"]["model"]["oneOf"] == [{"required": ["path"]}, {"required": ["registry"]}]
-    assert made["properties"]["calibration"]["required"] == ["data"]
+    assert "required" not in made["properties"]["calibration"]  # without int8 it may hold preprocess alone
     assert made["properties"]["engine"]["properties"]["target"]["enum"] == ["onnxruntime-cpu"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -76,13 +77,15 @@ def fit_item(arrays: Mapping[str, Array], inputs: Sequence[TensorFacts], where: 
 
 def target_dtype(tensor: TensorFacts) -> np.dtype[Any]:
     """The numpy dtype that an input is fed with."""
-    try:
-        return np.dtype(tensor.dtype)
-    except TypeError:
+    dtype = None
+    with contextlib.suppress(TypeError):
+        dtype = np.dtype(tensor.dtype)
+    if dtype is None or dtype.kind not in "biuf":  # ml_dtypes, once imported, gives bfloat16 a dtype of kind V
         raise DataError(
             f"input {tensor.name!r} has dtype {tensor.dtype}, which numpy cannot hold",
             hint="give the model inputs of float32",
-        ) from None
+        )
+    return dtype
 
 
 def show(shape: Sequence[int | None]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from trtd.cli.common import (
+from trtd.cli.options import (
     add_engine,
     add_registry,
     add_roots,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtd.cli.common import add_registry, add_roots, add_threads, distinct_specs, find_registry
+from trtd.cli.options import add_registry, add_roots, add_threads, distinct_specs, find_registry
 from trtd.errors import TrtdError
 
 if TYPE_CHECKING:

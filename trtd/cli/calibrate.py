@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from trtd.cli.common import add_registry, add_roots, add_threads, find_registry
+from trtd.cli.options import add_registry, add_roots, add_threads, find_registry
 
 EXAMPLE = "  trtd calibrate specs/ppocr-det.toml --registry registry --out ppocr-det.calibration.json"
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtd.cli.common import add_registry, days, find_registry, whole_number
+from trtd.cli.options import add_registry, days, find_registry, whole_number
 from trtd.errors import TrtdError
 
 if TYPE_CHECKING:

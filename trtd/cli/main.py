@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if error.filename is None:
             _drop_output()
-        mapped = storage_error(error, f"finish trtd {command}", error.filename or "standard output")
+        mapped = storage_error(error, f"finish trtd {command}".rstrip(), error.filename or "standard output")
         _tell(command, mapped, as_json="--json" in arguments)
         return mapped.exit_code
     except Exception as error:  # the last line of defence: a bug of ours

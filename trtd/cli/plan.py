@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from trtd.cli.common import add_registry, add_roots, distinct_specs, find_registry
+from trtd.cli.options import add_registry, add_roots, distinct_specs, find_registry
 
 EXAMPLE = "  trtd plan specs/digits.toml --registry registry --explain"
 

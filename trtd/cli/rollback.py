@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from trtd.cli.common import add_registry, find_registry, parse_engine, whole_number
+from trtd.cli.options import add_registry, find_registry, parse_engine, whole_number
 from trtd.errors import UsageError
 
 EXAMPLE = """\

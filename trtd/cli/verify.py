@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from trtd.cli.common import add_engine, add_registry, add_roots, add_threads, find_registry, parse_engine
+from trtd.cli.options import add_engine, add_registry, add_roots, add_threads, find_registry, parse_engine
 from trtd.errors import EXIT_GATE, EXIT_OK, GateMissed
 
 if TYPE_CHECKING:
