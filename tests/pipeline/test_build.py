@@ -22,6 +22,7 @@ from trtd.pipeline.build import build as build_engines
 from trtd.registry.manifest import read_manifest, verify_files
 from trtd.registry.retention import gc
 from trtd.registry.rollback import rollback
+from trtd.spec.schema import Preprocess
 
 RECORDS = {"manifest.json", "report.json", "report.html", "calibration.json", "build.log", "summary.json"}
 
@@ -123,13 +124,15 @@ def change_model(shop: Workshop) -> Path:
     return tiny(shop)
 
 
+PREPROCESS_ROWS = {f"preprocess.{key}" for key, value in Preprocess().model_dump().items()}
+
 CHANGES: dict[str, tuple[Callable[[Workshop], Path], set[str]]] = {
     "method": (lambda s: tiny(s, calibration='data = "../images"\nmethod = "entropy"'), {"calibration.method"}),
     "batch": (lambda s: tiny(s, calibration='data = "../images"\nbatch = 2'), {"calibration.batch"}),
-    "gate": (lambda s: tiny(s, gates="cosine = 0.9"), {"verify.gates"}),
+    "gate": (lambda s: tiny(s, gates="cosine = 0.9"), {"verify.gates.cosine"}),
     "exclude": (lambda s: tiny(s, more='[quantization]\nexclude = ["conv2"]'), {"quantization.exclude"}),
     "model": (change_model, {"model"}),
-    "preprocess": (lambda s: tiny(s, more="[calibration.preprocess]\nscale = 0.5"), {"preprocess"}),
+    "preprocess": (lambda s: tiny(s, more="[calibration.preprocess]\nscale = 0.5"), PREPROCESS_ROWS),
     "shape": (
         lambda s: tiny(s, more="[model.inputs.x]\nmin = [1, 3, 8, 8]\nopt = [2, 3, 8, 8]\nmax = [4, 3, 8, 8]"),
         {"inputs"},

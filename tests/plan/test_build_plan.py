@@ -137,7 +137,11 @@ def test_the_percentile_counts_only_for_its_method() -> None:
 @pytest.mark.parametrize(
     ("other", "row"),
     [
-        (plan(spec={"verify": {"gates": {"cosine": 0.95}}}), "verify.gates"),
+        (plan(spec={"verify": {"gates": {"cosine": 0.95}}}), "verify.gates.cosine"),
+        (
+            plan(spec={"verify": {"gates": {"cosine": 0.9, "outputs": {"y": {"sqnr_db": 9.0}}}}}),
+            "verify.gates.outputs.y.sqnr_db",
+        ),
         (plan(labels_digest="sha256:other"), "verify.labels"),
         (plan(hook_digest="sha256:other"), "verify.hook"),
         (plan(spec={"verify": {"metric": "metrics.py:f1"}}), "verify.metric"),

@@ -264,3 +264,14 @@ def test_tables_hold_nothing_needless() -> None:
     model = net.model(net.node("Sigmoid", [net.conv(value, "c2", (8, 8))], "s"))
     assert observed_tensors(graph_of(model), UINT8) == ["x", "r1", "c2"]
     assert set(observed_tensors(graph_of(model), UINT8)) < set(minmax_table(model, noise(model, 1)).tensors)
+
+
+@pytest.mark.parametrize(("mode", "in_8_bits"), [("nearest", True), ("linear", False), ("cubic", False)])
+def test_only_copying_resizes_are_views(mode: str, in_8_bits: bool) -> None:
+    """Interpolated values are new values: rounding them to the input's steps once more would lose precision."""
+    net = Net({"x": [1, 8, 8, 8]})
+    scales = net.real("k", [1, 1, 2, 2])
+    large = net.node("Resize", [net.conv("x", "c1", (8, 8)), "", scales], "large", mode=mode)
+    model = net.model(net.conv(large, "c2", (8, 8)))
+    assert ("large" in chosen(model)) is in_8_bits
+    assert ("large" in observed_tensors(graph_of(model), UINT8)) is not in_8_bits

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trtd.errors import ConversionError, EnvironmentMissing
 from trtd.model import export_errors
+from trtd.model.converter import CONVERTER_PYTHON
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.onnx_file import INSIDE_LIMIT_BYTES
@@ -25,7 +26,6 @@ Log = Callable[[str], None]
 OPSET = 17
 _EXIT_ENVIRONMENT = 4
 _PROCESS = Path(__file__).with_name("paddle_process")
-CONVERTER_PYTHON = "TRTD_CONVERTER_PYTHON"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _SETTINGS = {
     "POLYGRAPHY_AUTOINSTALL_DEPS": "0",  # else paddle2onnx's optimizer installs packages with pip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -45,7 +46,8 @@ def attempt(job_file: Path, progress_fd: int | None, *, by_hand: bool) -> tuple[
         return 0, encode_result(Result(value, peak_rss_bytes(), time.monotonic() - started_s))
     except Exception as error:
         _unlimit()  # an error about memory must not lack the memory to be told
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be what is full
+            traceback.print_exc()
         if isinstance(error, TrtdError):
             return EXIT_ERROR, encode_error(error, explained=True)
         return EXIT_ERROR, encode_error(_named(error, job), explained=False)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +13,7 @@ from trtd.calibrate.items import ItemRef
 from trtd.calibrate.split import Selection, check_disjoint, select, split
 from trtd.engines.table import BACKENDS
 from trtd.errors import DataError, Diagnostic, ModelError, SpecError
-from trtd.model.convert import CONVERTER_PYTHON
+from trtd.model.converter import converter_versions
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.source import ModelSource, locate
@@ -171,9 +168,7 @@ def tool_versions(target: str, source_format: str) -> dict[str, str]:
     names = ["numpy", "pillow", "fast-histogram", "onnx", "onnx-ir", "onnxruntime", *BACKENDS[target].distributions]
     if source_format == "onnx":
         return _installed(names)
-    found = _installed([*names, *PADDLE])
-    converter = os.environ.get(CONVERTER_PYTHON)
-    return found if converter is None else found | {f"converter.{k}": v for k, v in _versions_in(converter).items()}
+    return _installed([*names, *PADDLE]) | {f"converter.{k}": v for k, v in converter_versions(PADDLE).items()}
 
 
 def _installed(names: Sequence[str]) -> dict[str, str]:
@@ -183,18 +178,6 @@ def _installed(names: Sequence[str]) -> dict[str, str]:
             found["paddlepaddle" if name == "paddlepaddle-gpu" else name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
-
-
-def _versions_in(python: str) -> dict[str, str]:
-    """Versions that another interpreter would convert with; empty if it cannot be asked, which conversion will tell."""
-    script = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
-    found = {}
-    for name in PADDLE:
-        with suppress(OSError):
-            done = subprocess.run([python, "-c", script, name], capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                found[name] = done.stdout.strip()
     return found
 
 

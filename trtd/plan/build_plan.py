@@ -102,16 +102,16 @@ def make_plan(
         "precision": precision,
         "target.backend": spec.engine.target,
         "inputs": _text({name: p.model_dump(mode="json") for name, p in profiles.items()}),
-        "preprocess": _text(preprocess.model_dump(mode="json") if preprocess else None),
         "heldout.set": heldout_digest,
         "heldout.order": heldout_order_digest,
-        "verify.gates": _text(verify.gates.model_dump(mode="json", exclude_none=True)),
         "verify.metric": verify.metric or "none",
         "verify.labels": labels_digest or "none",
         "verify.hook": hook_digest or "none",
         "quantization.exclude": _text(quantization.exclude),
         "quantization.exclude_ops": _text(quantization.exclude_ops),
     }
+    ingredients |= _rows("preprocess", preprocess.model_dump(mode="json") if preprocess else {})
+    ingredients |= _rows("verify.gates", verify.gates.model_dump(mode="json", exclude_none=True))
     ingredients |= {f"target.{k}": v for k, v in fingerprint.items()}
     ingredients |= {f"tool.{k}": v for k, v in tools.items()}
     ingredients |= {f"stage.{k}": str(v) for k, v in STAGE_VERSIONS.items()}
@@ -146,6 +146,15 @@ def stale_reasons(published: Mapping[str, str] | None, planned: Mapping[str, str
         if old != new:
             reasons.append(f"{key}: {_short(old)} -> {_short(new)}")
     return reasons
+
+
+def _rows(prefix: str, values: Mapping[str, object]) -> dict[str, str]:
+    """One row for each value, so that a reason names what changed."""
+    rows: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}"
+        rows |= _rows(name, value) if isinstance(value, dict) else {name: _text(value)}
+    return rows
 
 
 def _text(value: object) -> str:
