@@ -18,8 +18,9 @@ import trtd
 from tests.workshop import Recorder, Workshop, write_image, write_model
 from trtd.calibrate.table import read_table
 from trtd.errors import DataError, GateMissed, SpecError, TrtdError
-from trtd.pipeline.build import Request, explain, read_report
+from trtd.pipeline.build import Request, explain
 from trtd.pipeline.intake import make_plans, take_in
+from trtd.pipeline.staleness import read_report
 from trtd.plan.build_plan import STAGE_INGREDIENTS
 from trtd.registry.manifest import read_manifest
 from trtd.registry.rollback import rollback

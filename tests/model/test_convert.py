@@ -14,7 +14,8 @@ import pytest
 
 from tests.model.conftest import small_onnx
 from trtd.errors import ConversionError, EnvironmentMissing
-from trtd.model.convert import CONVERTER_PYTHON, to_onnx
+from trtd.model.convert import to_onnx
+from trtd.model.converter import CONVERTER_PYTHON
 from trtd.model.inspect import read_facts
 from trtd.model.onnx_file import name_nodes
 from trtd.model.pir import RULES

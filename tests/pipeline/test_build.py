@@ -17,8 +17,10 @@ import pytest
 from tests.workshop import Recorder, Workshop, write_image, write_model
 from trtd.calibrate.table import read_table
 from trtd.errors import GateMissed, RegistryError, StageError, TrtdError, WorkerSilent
-from trtd.pipeline.build import Request, bench_published, calibrate, explain, read_report, verify_published
+from trtd.pipeline.build import Request, calibrate, explain
 from trtd.pipeline.build import build as build_engines
+from trtd.pipeline.published import bench_published, verify_published
+from trtd.pipeline.staleness import read_report
 from trtd.registry.manifest import read_manifest, verify_files
 from trtd.registry.retention import gc
 from trtd.registry.rollback import rollback

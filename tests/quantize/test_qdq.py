@@ -264,6 +264,15 @@ def test_old_opsets_are_refused_by_name() -> None:
         quantize(model)
 
 
+@pytest.mark.parametrize("opset", [13, 17, 21, 22])
+def test_every_opset_with_per_channel_scales_works(opset: int) -> None:
+    """Newer opsets give QuantizeLinear more types and attributes; what is written must mean the same in all."""
+    net = Net({"x": [1, 8, 6, 6]}, opset=opset)
+    outcome = quantize(net.model(net.conv(net.node("Relu", [net.conv("x", "c1", (8, 8))], "r"), "y", (8, 8))))
+    assert outcome.kernels["QLinearConv"] == 2
+    assert outcome.sqnr_db() > 28
+
+
 def test_excluding_everything_is_an_error() -> None:
     """An "INT8" engine without one integer operator would pass every fidelity gate."""
     net = image()

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from trtd.pipeline.build import Request, bench_published
+    from trtd.pipeline.build import Request
+    from trtd.pipeline.published import bench_published
     from trtd.ui.figures import millis, ratio
     from trtd.ui.machine import emit
     from trtd.ui.progress import StageProgress

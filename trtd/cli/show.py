@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from trtd.pipeline.build import HTML_FILE, read_report
+    from trtd.pipeline.build import HTML_FILE
+    from trtd.pipeline.staleness import read_report
     from trtd.registry.lookup import current
     from trtd.ui.machine import emit
     from trtd.ui.text import Screen

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from trtd.pipeline.build import Request, verify_published
+    from trtd.pipeline.build import Request
+    from trtd.pipeline.published import verify_published
     from trtd.ui.machine import emit, emit_error
     from trtd.ui.progress import StageProgress
     from trtd.ui.text import Screen

@@ -5,41 +5,36 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from trtd.calibrate.table import CalibrationTable, read_table
 from trtd.engines.reference import reference_name
 from trtd.engines.table import BACKENDS
-from trtd.errors import GateMissed, RegistryError, TrtdError, UsageError
+from trtd.errors import GateMissed, TrtdError, UsageError
 from trtd.pipeline.contracts import (
     ENGINE_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
     TABLE_FILE,
-    BenchInputs,
     BuildInputs,
     CalibrateInputs,
     ConvertInputs,
     ConvertResult,
     ReferenceInputs,
-    Timed,
     VerifyInputs,
     output_file,
 )
-from trtd.pipeline.intake import Intake, admit, make_plans, take_in, tool_versions
+from trtd.pipeline.intake import Intake, make_plans, take_in, tool_versions
 from trtd.pipeline.listener import Listener, Silent
 from trtd.pipeline.stage_runner import StageRunner, stage_result
-from trtd.plan.build_plan import BuildPlan, stale_reasons
+from trtd.pipeline.staleness import read_report, reasons
+from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
-from trtd.registry.lookup import current
-from trtd.registry.manifest import Manifest, Provenance, Target, read_manifest, verify_files
+from trtd.registry.manifest import Provenance, Target
 from trtd.registry.publish import publish
-from trtd.spec.schema import Spec
 from trtd.store.atomic import storage_errors, write_file
 from trtd.store.lock import hold
 from trtd.store.staging import staging_folder
@@ -105,7 +100,7 @@ def build(spec_file: Path, request: Request) -> list[Outcome]:
 def explain(spec_file: Path, request: Request) -> list[tuple[BuildPlan, list[str]]]:
     """Every engine that a spec asks for, and the reasons why it would be built; no reasons: it is up to date."""
     intake = take_in(spec_file, registry=request.registry, extra_roots=request.extra_roots)
-    return [(plan, _reasons(plan, request.registry)) for plan in make_plans(intake)]
+    return [(plan, reasons(plan, request.registry)) for plan in make_plans(intake)]
 
 
 def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable]:
@@ -115,7 +110,7 @@ def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable
     plan = next((p for p in make_plans(intake) if p.precision == "int8"), None)
     if plan is None:
         raise UsageError("the spec asks for no int8 engine", hint='set engine.precision = "int8"')
-    runner = _runner(plan, intake, request, again=frozenset({"calibrate"}) if request.force else frozenset())
+    runner = open_runner(plan, intake, request, again=frozenset({"calibrate"}) if request.force else frozenset())
     converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
     folder = runner.run("calibrate", _calibrate_inputs(intake, converted, request))
     return folder / TABLE_FILE, read_table(folder / TABLE_FILE)
@@ -123,18 +118,18 @@ def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable
 
 def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
     registry = request.registry
-    if not request.force and not _reasons(plan, registry):
+    if not request.force and not reasons(plan, registry):
         version = registry.latest(plan.name)
         assert version is not None
         known = read_report(registry, plan.name, version)
         return Outcome(plan.name, plan.precision, version, known, False, None, registry.record(plan.name, version), {})
-    runner = _runner(plan, intake, request)
+    runner = open_runner(plan, intake, request)
     report: Report | None = None
     try:
         with hold(registry.private / "locks" / f"build-{plan.name}.lock", f"build {plan.name}"):
             engine = _make_engine(intake, runner, request)
             with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
-                report = _verify(intake, engine, runner, request, scratch)
+                report = judge_engine(intake, engine, runner, request, scratch)
                 version = _publish(intake, plan, engine, report, runner, scratch)
         runner.log.unlink(missing_ok=True)  # it is in the record now
     except TrtdError as error:
@@ -144,7 +139,7 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
 
 
 @dataclass(frozen=True)
-class _Engine:
+class MadeEngine:
     """Folders of the stages' outputs, and the calibration table."""
 
     converted: Path
@@ -154,13 +149,13 @@ class _Engine:
     summary: Path
 
 
-def _make_engine(intake: Intake, runner: StageRunner, request: Request) -> _Engine:
+def _make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEngine:
     spec, plan = intake.spec, runner.plan
     converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
     table = None
     if plan.precision == "int8":
         table = runner.run("calibrate", _calibrate_inputs(intake, converted, request)) / TABLE_FILE
-    judged_by = runner.run("reference", _reference_inputs(intake, request))
+    judged_by = runner.run("reference", reference_inputs(intake, request))
     lowered = BuildInputs(
         converted=converted,
         table=table,
@@ -172,10 +167,10 @@ def _make_engine(intake: Intake, runner: StageRunner, request: Request) -> _Engi
     )
     built = runner.run("build", lowered)
     used = built / TABLE_FILE if table else None
-    return _Engine(converted, used, judged_by, built, built / SUMMARY_FILE)
+    return MadeEngine(converted, used, judged_by, built, built / SUMMARY_FILE)
 
 
-def _verify(intake: Intake, engine: _Engine, runner: StageRunner, request: Request, scratch: Path) -> Report:
+def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, request: Request, scratch: Path) -> Report:
     """Judge the engine; leaves ``report.json`` and ``report.html`` in ``scratch``."""
     plan, data = runner.plan, intake.data
     inputs = VerifyInputs(
@@ -216,7 +211,7 @@ def _verify(intake: Intake, engine: _Engine, runner: StageRunner, request: Reque
 
 
 def _publish(
-    intake: Intake, plan: BuildPlan, engine: _Engine, report: Report, runner: StageRunner, scratch: Path
+    intake: Intake, plan: BuildPlan, engine: MadeEngine, report: Report, runner: StageRunner, scratch: Path
 ) -> int:
     registry, backend = runner.registry, BACKENDS[plan.target]
     record_files = {
@@ -278,126 +273,7 @@ def _gates_missed(report: Report, html: Path) -> GateMissed:
     return GateMissed(f"not published: {'; '.join(lines)}; report: {html}", where=report.name, hint=advice)
 
 
-def verify_published(registry: Registry, name: str, version: int | None, request: Request) -> Report:
-    """Check the digests of a published engine and judge it again, as its spec said when it was built.
-
-    Raises:
-        RegistryError: there is no such engine, or a file was changed.
-        TrtdError: its model or data are not what they were, or a stage failed.
-    """
-    intake, runner, engine = _published(registry, name, version, request)
-    with staging_folder(registry.staging, f"verify-{name}") as scratch:
-        return _verify(intake, engine, runner, request, scratch)
-
-
-def bench_published(
-    registry: Registry, name: str, version: int | None, request: Request, *, runs: int, batch: int | None
-) -> Timed:
-    """Time a published engine beside FP32; raises as :func:`verify_published`."""
-    if runs < 1 or (batch is not None and batch < 1):
-        raise UsageError("--runs and --batch are whole numbers from 1")
-    intake, runner, engine = _published(registry, name, version, request)
-    inputs = BenchInputs(
-        converted=engine.converted,
-        engine=engine.engine,
-        heldout=intake.data.heldout,
-        batch=batch or intake.batch,
-        runs=runs,
-        threads=request.used_threads,
-    )
-    with staging_folder(registry.staging, f"bench-{name}") as scratch:
-        return Timed.model_validate(stage_result(runner.run_into(scratch, "bench", inputs)))
-
-
-def _published(
-    registry: Registry, name: str, version: int | None, request: Request
-) -> tuple[Intake, StageRunner, _Engine]:
-    """A published engine, whole and of the model and held-out set that it was built with."""
-    manifest, folder = current(registry, name, version)
-    verify_files(registry, name, manifest.version)
-    spec_file = Path(manifest.spec_file)
-    intake = admit(_spec_of(manifest), spec_file, registry=registry, extra_roots=request.extra_roots)
-    plan = next(p for p in make_plans(intake) if p.precision == manifest.precision)
-    _refuse_changed(manifest, plan)
-    runner = _runner(plan, intake, request)
-    record = registry.record(name, manifest.version)
-    table = record / TABLE_FILE
-    engine = _Engine(
-        converted=runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts)),
-        table=table if table.is_file() else None,
-        reference=runner.run("reference", _reference_inputs(intake, request)),
-        engine=folder,
-        summary=record / SUMMARY_FILE,
-    )
-    return intake, runner, engine
-
-
-def _refuse_changed(manifest: Manifest, plan: BuildPlan) -> None:
-    """The model and what judges it must be those of the build; tools may have moved on."""
-    what = {
-        "model": "the model is",
-        "heldout.set": "the held-out data is",
-        "heldout.order": "the order of the held-out data is",
-        "verify.labels": "the labels are",
-        "verify.hook": "the metric hook is",
-    }
-    for key, subject in what.items():
-        if manifest.ingredients.get(key) != plan.ingredients[key]:
-            raise RegistryError(
-                f"{subject} not what {manifest.name}@{manifest.version} was built and judged with",
-                hint=f"build it again: trtd build {manifest.spec_file}",
-                where=manifest.spec_file,
-            )
-
-
-def _spec_of(manifest: Manifest) -> Spec:
-    try:
-        return Spec.model_validate(manifest.spec)
-    except ValidationError as error:
-        raise RegistryError(
-            f"the spec in the manifest of {manifest.name}@{manifest.version} is none that this trtd reads",
-            hint=f"another version of trtd published it: trtd build {manifest.spec_file}",
-        ) from error
-
-
-def read_report(registry: Registry, name: str, version: int) -> Report:
-    """The report that was published with a version. Raises ``RegistryError`` if it is missing or torn."""
-    path = registry.record(name, version) / REPORT_FILE
-    try:
-        return Report.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise RegistryError(
-            f"the report of {name}@{version} is missing or torn",
-            hint="build it again: trtd build SPEC",
-            where=str(path),
-        ) from error
-
-
-def _reasons(plan: BuildPlan, registry: Registry) -> list[str]:
-    """Why ``plan`` would be built; none if its engine is live and whole, or somebody rolled back from it."""
-    version = registry.latest(plan.name)
-    if version is None:
-        return stale_reasons(None, plan.ingredients)
-    try:
-        live = verify_files(registry, plan.name, version)
-        read_report(registry, plan.name, version)
-    except RegistryError as torn:
-        return [torn.message]
-    if live.rolled_back_from is not None and _was_published(plan, registry):
-        return []
-    return stale_reasons(live.ingredients, plan.ingredients)
-
-
-def _was_published(plan: BuildPlan, registry: Registry) -> bool:
-    """Whether any version, removed ones included, was made from the plan's ingredients."""
-    for version in registry.recorded_versions(plan.name):
-        with suppress(RegistryError):
-            if read_manifest(registry, plan.name, version).ingredients == plan.ingredients:
-                return True
-    return False
-
-
-def _runner(plan: BuildPlan, intake: Intake, request: Request, again: frozenset[str] = frozenset()) -> StageRunner:
+def open_runner(plan: BuildPlan, intake: Intake, request: Request, again: frozenset[str] = frozenset()) -> StageRunner:
     log = request.registry.logs / f"{plan.name}-{os.getpid()}.log"  # two commands must not share one
     with storage_errors("start the log", log):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -428,7 +304,7 @@ def _calibrate_inputs(intake: Intake, converted: Path, request: Request) -> Cali
     )
 
 
-def _reference_inputs(intake: Intake, request: Request) -> ReferenceInputs:
+def reference_inputs(intake: Intake, request: Request) -> ReferenceInputs:
     return ReferenceInputs(
         source=intake.source, facts=intake.facts, heldout=intake.data.heldout, threads=request.used_threads
     )

@@ -1,0 +1,102 @@
+"""Engines that are published already: judged again, timed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from trtd.errors import RegistryError, UsageError
+from trtd.pipeline.build import MadeEngine, Request, judge_engine, open_runner, reference_inputs
+from trtd.pipeline.contracts import SUMMARY_FILE, TABLE_FILE, BenchInputs, ConvertInputs, Timed
+from trtd.pipeline.intake import Intake, admit, make_plans
+from trtd.pipeline.stage_runner import StageRunner, stage_result
+from trtd.plan.build_plan import BuildPlan
+from trtd.registry.layout import Registry
+from trtd.registry.lookup import current
+from trtd.registry.manifest import Manifest, verify_files
+from trtd.spec.schema import Spec
+from trtd.store.staging import staging_folder
+from trtd.verify.report import Report
+
+
+def verify_published(registry: Registry, name: str, version: int | None, request: Request) -> Report:
+    """Check the digests of a published engine and judge it again, as its spec said when it was built.
+
+    Raises:
+        RegistryError: there is no such engine, or a file was changed.
+        TrtdError: its model or data are not what they were, or a stage failed.
+    """
+    intake, runner, engine = _published(registry, name, version, request)
+    with staging_folder(registry.staging, f"verify-{name}") as scratch:
+        return judge_engine(intake, engine, runner, request, scratch)
+
+
+def bench_published(
+    registry: Registry, name: str, version: int | None, request: Request, *, runs: int, batch: int | None
+) -> Timed:
+    """Time a published engine beside FP32; raises as :func:`verify_published`."""
+    if runs < 1 or (batch is not None and batch < 1):
+        raise UsageError("--runs and --batch are whole numbers from 1")
+    intake, runner, engine = _published(registry, name, version, request)
+    inputs = BenchInputs(
+        converted=engine.converted,
+        engine=engine.engine,
+        heldout=intake.data.heldout,
+        batch=batch or intake.batch,
+        runs=runs,
+        threads=request.used_threads,
+    )
+    with staging_folder(registry.staging, f"bench-{name}") as scratch:
+        return Timed.model_validate(stage_result(runner.run_into(scratch, "bench", inputs)))
+
+
+def _published(
+    registry: Registry, name: str, version: int | None, request: Request
+) -> tuple[Intake, StageRunner, MadeEngine]:
+    """A published engine, whole and of the model and held-out set that it was built with."""
+    manifest, folder = current(registry, name, version)
+    verify_files(registry, name, manifest.version)
+    spec_file = Path(manifest.spec_file)
+    intake = admit(_spec_of(manifest), spec_file, registry=registry, extra_roots=request.extra_roots)
+    plan = next(p for p in make_plans(intake) if p.precision == manifest.precision)
+    _refuse_changed(manifest, plan)
+    runner = open_runner(plan, intake, request)
+    record = registry.record(name, manifest.version)
+    table = record / TABLE_FILE
+    engine = MadeEngine(
+        converted=runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts)),
+        table=table if table.is_file() else None,
+        reference=runner.run("reference", reference_inputs(intake, request)),
+        engine=folder,
+        summary=record / SUMMARY_FILE,
+    )
+    return intake, runner, engine
+
+
+def _refuse_changed(manifest: Manifest, plan: BuildPlan) -> None:
+    """The model and what judges it must be those of the build; tools may have moved on."""
+    what = {
+        "model": "the model is",
+        "heldout.set": "the held-out data is",
+        "heldout.order": "the order of the held-out data is",
+        "verify.labels": "the labels are",
+        "verify.hook": "the metric hook is",
+    }
+    for key, subject in what.items():
+        if manifest.ingredients.get(key) != plan.ingredients[key]:
+            raise RegistryError(
+                f"{subject} not what {manifest.name}@{manifest.version} was built and judged with",
+                hint=f"build it again: trtd build {manifest.spec_file}",
+                where=manifest.spec_file,
+            )
+
+
+def _spec_of(manifest: Manifest) -> Spec:
+    try:
+        return Spec.model_validate(manifest.spec)
+    except ValidationError as error:
+        raise RegistryError(
+            f"the spec in the manifest of {manifest.name}@{manifest.version} is none that this trtd reads",
+            hint=f"another version of trtd published it: trtd build {manifest.spec_file}",
+        ) from error
