@@ -146,6 +146,18 @@ def test_an_onnx_model_is_copied_and_old_opsets_are_raised(tmp_path: Path) -> No
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-6)
 
 
+def test_weights_listed_as_inputs_become_constants(tmp_path: Path) -> None:
+    """Old exporters list weights as inputs; left so, nothing could be folded or quantized, without a word."""
+    model = small_onnx()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    onnx.save(model, tmp_path / "old.onnx")
+    to_onnx(locate(tmp_path / "old.onnx"), tmp_path / "new.onnx", print)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    assert stored
+    assert not stored & {value.name for value in onnx.load(tmp_path / "new.onnx").graph.input}
+
+
 def test_an_onnx_model_that_the_checker_refuses_is_refused(tmp_path: Path) -> None:
     """A node that reads a tensor nobody writes."""
     model = small_onnx()

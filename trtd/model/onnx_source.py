@@ -41,7 +41,18 @@ def copy_checked(model_file: Path, out: Path, log: Log) -> None:
                 hint=f"Export the model with opset {LOWEST_OPSET} or above.",
                 where=str(model_file),
             ) from error
+    _drop_stored_inputs(model)
     write(model, out)
+
+
+def _drop_stored_inputs(model: onnx.ModelProto) -> None:
+    """Exporters of old list every weight among the inputs, so that it could be overridden: nobody could fold it."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    if len(inputs) < len(model.graph.input):
+        del model.graph.input[:]
+        model.graph.input.extend(inputs)
+        model.ir_version = max(model.ir_version, 4)  # before 4, weights had to be inputs
 
 
 def finish(raw: Path, out: Path, facts: ModelFacts, log: Log) -> None:
