@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trtd.calibrate.split import set_digest
 from trtd.document import Document
 from trtd.pipeline.build import Request
 from trtd.pipeline.contracts import CalibrateInputs, ConvertInputs, ReferenceInputs
@@ -41,6 +42,8 @@ resize = [480, 480]
 channels = "bgr"
 mean = [0.485, 0.456, 0.406]
 std = [0.229, 0.224, 0.225]
+[verify]
+latency_runs = 200
 [verify.gates]
 cosine = 0.5
 relative_l2 = 0.9
@@ -131,7 +134,8 @@ def request(setting: Setting) -> Request:
 def _first(feed: Feed, count: int) -> Feed:
     if len(feed.items) < count:
         raise SystemExit(f"only {len(feed.items)} of {count} calibration pages")
-    return feed.model_copy(update={"items": feed.items[:count]})
+    first = feed.model_copy(update={"items": feed.items[:count]})
+    return first.model_copy(update={"digest": set_digest(first.open().contents(first.refs()).values())})
 
 
 def _json(document: Document) -> dict[str, Any]:

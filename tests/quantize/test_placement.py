@@ -125,10 +125,20 @@ def test_a_join_in_front_of_scalars_and_a_convolution_runs_in_8_bits() -> None:
 
 
 def test_a_join_with_a_float_input_stays_float() -> None:
-    """An integer addition needs both summands as integers."""
+    """An integer product needs both factors as integers; rounding one just for it does not pay."""
+    net = Net({"x": [1, 8, 8, 8]})
+    total = net.node("Mul", [net.conv("x", "c1", (8, 8)), net.node("Sigmoid", ["x"], "s")], "product")
+    assert kept_float(net.model(net.conv(total, "c2", (8, 8)))) == {"product": "an input comes from a float operator"}
+
+
+def test_a_float_summand_is_rounded_where_the_sum_is_read_in_8_bits_only() -> None:
+    """A float Add of a large map costs more than rounding one summand; a float reader of the sum would lose by it."""
     net = Net({"x": [1, 8, 8, 8]})
     total = net.node("Add", [net.conv("x", "c1", (8, 8)), net.node("Sigmoid", ["x"], "s")], "sum")
-    assert kept_float(net.model(net.conv(total, "c2", (8, 8)))) == {"sum": "an input comes from a float operator"}
+    read = net.conv(total, "c2", (8, 8))
+    assert chosen(net.model(read)) == ["c1", "sum", "c2"]
+    net.node("Sigmoid", [total], "also")
+    assert kept_float(net.model(read, "also")) == {"sum": "its input is float, and a float operator reads it"}
 
 
 def test_views_of_float_follow_their_readers() -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from trtd.calibrate.fitting import show, target_dtype
 from trtd.errors import DataError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from trtd.model.facts import TensorFacts
     from trtd.spec.schema import Preprocess
 
@@ -131,6 +132,8 @@ def read_image(path: Path, recipe: ImageRecipe) -> NDArray[np.float32]:
 
 def decode(path: Path, *, gray: bool) -> Image.Image:
     """The image as mode ``RGB`` or ``L``, upright. Raises ``DataError`` naming the file."""
+    from PIL import Image, ImageOps  # only now: `trtd check` lists images without decoding any
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -149,6 +152,8 @@ def decode(path: Path, *, gray: bool) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
+    from PIL import Image
+
     if image.mode.startswith("I"):  # Pillow clips 16-bit values at 255 instead of scaling them
         deep = np.asarray(image).astype(np.float64) / 257
         image = Image.fromarray(np.rint(deep.clip(0, 255)).astype(np.uint8))
@@ -156,6 +161,8 @@ def _to_mode(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
 
 
 def _fit(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+    from PIL import Image
+
     if recipe.size is None:
         return image
     height, width = recipe.size
@@ -174,6 +181,8 @@ def _fit(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
 
 
 def _resize(image: Image.Image, height: int, width: int) -> Image.Image:
+    from PIL import Image
+
     if (image.height, image.width) == (height, width):
         return image
     return image.resize((width, height), Image.Resampling.BILINEAR)

@@ -22,7 +22,7 @@ Run = Callable[[dict[str, Array]], Mapping[str, Array]]
 BLOCK_VALUES = 1 << 17
 """Values that are checked, counted and left while they still lie in the cache: 512 KiB of float32."""
 
-OVERLAP_LIMIT_BYTES = 128 << 20
+OVERLAP_LIMIT_BYTES = 64 << 20
 """Tensors of one batch above this are counted before the next batch runs, so that they never coexist."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from trtd.errors import ModelError
-from trtd.model import onnx_facts, pir_facts, program_facts
+from trtd.model import pir_facts
 from trtd.model.facts import ModelFacts, ModelFormat
 from trtd.model.params_file import Parameter, check_params
 from trtd.model.source import ModelSource
@@ -26,6 +26,8 @@ def read_facts(source: ModelSource) -> ModelFacts:
     """
     try:
         if source.format == "onnx":
+            from trtd.model import onnx_facts  # protobuf takes a while, and PIR does without
+
             graph = onnx_facts.read(source.model_file)
             inputs, outputs, ops, opset = graph.inputs, graph.outputs, graph.ops, graph.opset
         else:
@@ -59,7 +61,11 @@ def declared_parameters(model_file: Path, format: ModelFormat) -> Mapping[str, P
 
 
 def _read_program(model_file: Path, format: ModelFormat) -> pir_facts.ProgramFacts:
-    return pir_facts.read(model_file) if format == "paddle-pir" else program_facts.read(model_file)
+    if format == "paddle-pir":
+        return pir_facts.read(model_file)
+    from trtd.model import program_facts
+
+    return program_facts.read(model_file)
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -144,8 +144,9 @@ def _useless(node: ir.Node, placement: Placement, chosen: set[int]) -> str:
     if node.op_type in placement.weighted:
         return ""
     output = node.outputs[0]
-    if _moves_values(node, placement) and not _is_from(quantized_inputs(node, placement), chosen):
-        # Rounding in front of it instead of behind it is the same, and cheaper, if all its readers want it rounded.
+    lifted = _moves_values(node, placement) or node.op_type == "Add"
+    if lifted and not _is_from(quantized_inputs(node, placement), chosen):
+        # Rounding in front of it instead of behind it is cheaper if all its readers want it rounded.
         if output.is_graph_output() or not all(_reads_rounded(use, placement, chosen) for use in output.uses()):
             return "its input is float, and a float operator reads it"
     elif not any(_reads_rounded(use, placement, chosen) for use in uses_past_scalars(output)):
@@ -197,7 +198,9 @@ def _unfit(node: ir.Node, placement: Placement, eight_bit: set[int]) -> str:
         return "only nearest-neighbour resizing keeps the scale of its input"
     if node.op_type in placement.gates and gate_scale(node) is None:
         return "its slope or its offset does not fit into 8 bits"
-    if not _moves_values(node, placement) and not all(id(v) in eight_bit for v in inputs):
+    rounded = [id(v) in eight_bit for v in inputs]
+    # An Add of one rounded and one float input is still cheaper in 8 bits, the float one rounded first.
+    if not _moves_values(node, placement) and not (any(rounded) if node.op_type == "Add" else all(rounded)):
         return "an input comes from a float operator"
     return ""
 
