@@ -67,17 +67,18 @@ def _describe(spec: Path, found: Intake | TrtdError) -> dict[str, Any]:
 
 
 def _show(checked: list[tuple[Path, Intake | TrtdError]]) -> None:
-    from trtd.ui.text import Screen
+    from trtd.ui.literal import encodable, visible  # not the screen: rich costs more than the rest of an ok line
 
-    out, err = Screen(sys.stdout), Screen(sys.stderr)
     for spec, found in checked:
         if isinstance(found, TrtdError):
-            err.error(found)
+            from trtd.ui.text import Screen
+
+            sys.stdout.flush()
+            Screen(sys.stderr).error(found)
             continue
         names = ", ".join(found.spec.engine_names.values())
         data = found.data
         calibration = f"{len(data.calibration.items)} calibration items, " if data.calibration else ""
-        out.line(
-            f"{spec}: ok: {names} from {found.facts.format} model, {calibration}{len(data.heldout.items)} held out"
-        )
-        out.explanation(data.notes)
+        line = f"{spec}: ok: {names} from {found.facts.format} model, {calibration}{len(data.heldout.items)} held out"
+        for text in (line, *(f"  {note}" for note in data.notes)):
+            print(encodable(visible(text), sys.stdout.encoding or "utf-8"))

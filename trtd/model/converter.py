@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -16,6 +15,8 @@ def converter_versions(distributions: Sequence[str]) -> dict[str, str]:
     python = os.environ.get(CONVERTER_PYTHON)
     if not python:
         return {}
+    import subprocess  # only now: almost nobody sets the variable
+
     script = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
     found = {}
     for name in distributions:

@@ -15,7 +15,6 @@ from trtd.plan.shapes import Profile
 from trtd.spec.lines import key_lines, line_of
 from trtd.spec.paths import ENVIRONMENT, is_inside
 from trtd.spec.schema import Spec
-from trtd.verify.task import HOOKS_ALLOWED
 
 
 def refuse_files_outside(source: ModelSource, roots: Sequence[Path]) -> None:
@@ -46,6 +45,8 @@ def unusable_hook(hook: Path | None, spec_file: Path) -> list[Diagnostic]:
     """Told at once and not by the last stage. Nothing of the hook is run here."""
     if hook is None:
         return []
+    from trtd.verify.task import HOOKS_ALLOWED  # only now: most specs have no hook
+
     if os.environ.get(HOOKS_ALLOWED) != "1":
         message = "is a Python hook, and hooks are off"
         hint = f"it runs with your rights; if you trust this spec: {HOOKS_ALLOWED}=1 trtd build SPEC"

@@ -27,7 +27,6 @@ from trtd.spec.load import load_spec
 from trtd.spec.paths import default_roots, resolve, roots_from_environment
 from trtd.spec.schema import Spec
 from trtd.store.digest import file_digest
-from trtd.verify.task import read_labels
 
 TOP1 = "top1"
 PADDLE = ("paddlepaddle", "paddlepaddle-gpu", "paddle2onnx")
@@ -59,6 +58,8 @@ class Intake:
         """
         chosen = _choose_data(self)
         if self.labels is not None:
+            from trtd.verify.task import read_labels  # only now: most specs have no labels
+
             read_labels(self.labels, chosen.heldout.refs(), chosen.heldout.open().items)
         return chosen
 
