@@ -155,7 +155,7 @@ def test_an_interrupt_leaves_nothing_behind(shop: Workshop) -> None:
             assert build.poll() is None
         build.send_signal(signal.SIGINT)
         out, err = build.communicate(timeout=60)
-    assert build.returncode == 130
+    assert build.returncode == 130, err
     assert out == ""
     assert err.endswith("interrupted; nothing half-done was published\n")
     assert "late" not in shop.registry.names()

@@ -82,7 +82,7 @@ def _check_inputs(nodes: list[ir.Node], placement: Placement) -> None:
         readers = [use.node for use in output.uses()]
         if node.op_type in placement.weighted or from_8_bits:
             continue
-        assert node.op_type in placement.views | {"Concat"}, node.name  # these alone may start from float, and only if
+        assert node.op_type in placement.views | {"Concat", "Add"}, node.name  # these may start from float, and only if
         assert not output.is_graph_output(), node.name
         assert all(any(reader is other for other in nodes) for reader in readers), node.name
 

@@ -62,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(command, error, as_json="--json" in arguments)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; nothing half-done was published", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:  # the reader of our output went away
         _drop_output()
         return 0
@@ -76,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(command, mapped, as_json="--json" in arguments)
         return mapped.exit_code
     except Exception as error:  # the last line of defence: a bug of ours
+        if "KeyboardInterrupt" in str(error):  # pydantic wraps one that comes while it calls back into Python
+            return _interrupted()
         import traceback
 
         traceback.print_exc()
@@ -85,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             as_json="--json" in arguments,
         )
         return EXIT_BUG
+
+
+def _interrupted() -> int:
+    print("interrupted; nothing half-done was published", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def _dispatch(arguments: list[str], command: str) -> int:
