@@ -179,9 +179,15 @@ def main() -> None:
         console.print(f"measuring {name} …")
         results[name] = SECTIONS[name](setting)
         console.print(_table(name, results[name]))
-    if not options.sections:
-        _write(results, options.threads)
-        console.print(f"written: {RESULTS / 'cpu.md'}")
+    _write(_recorded() | results, options.threads)
+    console.print(f"written: {RESULTS / 'cpu.md'}")
+
+
+def _recorded() -> dict[str, Rows]:
+    """Sections of earlier runs, which stay where this run did not measure them again."""
+    path = RESULTS / "cpu.json"
+    recorded: dict[str, Rows] = json.loads(path.read_text())["results"] if path.is_file() else {}
+    return recorded
 
 
 def _table(name: str, rows: Rows) -> Table:

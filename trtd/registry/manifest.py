@@ -16,8 +16,6 @@ from trtd.store.atomic import storage_errors
 from trtd.store.tree import FileFacts, Inventory, difference, file_facts, files_under
 from trtd.verify.report import Gate
 
-MANIFEST_SCHEMA_VERSION = 1
-
 
 class Target(Document):
     """What an engine runs on.

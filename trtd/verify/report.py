@@ -6,8 +6,6 @@ from typing import Literal
 
 from trtd.document import Document
 
-REPORT_SCHEMA_VERSION = 1
-
 
 class Fidelity(Document):
     """How one output of a candidate compares with the reference, over all held-out items.
