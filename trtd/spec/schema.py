@@ -6,7 +6,7 @@ the spec's own folder. :mod:`trtd.spec.paths` resolves them.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -99,10 +99,15 @@ class PublishSection(Section):
     unverified: bool = Field(
         default=False, description="Publish even what could not be verified on its target. Default: false."
     )
+    on_delete: Literal["keep", "unpublish"] = Field(
+        default="keep",
+        description="What the daemon does with the engine when the spec is deleted: keep or unpublish. "
+        'Default: "keep".',
+    )
 
 
 class BuildSection(Section):
-    """Limits on the processes that build."""
+    """Limits on the processes that build, and when the daemon starts them."""
 
     deadline_s: float = Field(
         default=3600.0, gt=0, le=30 * 86400, description="Seconds that one stage may take. Default: 3600.0."
@@ -113,6 +118,14 @@ class BuildSection(Section):
         le=2**63 - 1,
         description="Memory that one stage's process may take, in bytes. Default: none, no limit.",
         examples=[4_000_000_000],
+    )
+    priority: int = Field(
+        default=0, ge=-1000, le=1000, description="The daemon builds what has a higher priority first. Default: 0."
+    )
+    rebuild: Literal["auto", "ask"] = Field(
+        default="auto",
+        description="What the daemon does when tools or the device changed, not the spec, model or data: auto builds "
+        'anew, ask marks the engine stale and waits for `trtd retry NAME`. Default: "auto".',
     )
 
 
@@ -144,7 +157,7 @@ class Spec(Section):
         default=PublishSection(), description="How the engine is kept. Default: three versions."
     )
     build: BuildSection = Field(
-        default=BuildSection(), description="Limits on the processes that build. Default: one hour a stage."
+        default=BuildSection(), description="How builds run. Default: one hour a stage."
     )
 
     @property
