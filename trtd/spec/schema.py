@@ -156,9 +156,7 @@ class Spec(Section):
     publish: PublishSection = Field(
         default=PublishSection(), description="How the engine is kept. Default: three versions."
     )
-    build: BuildSection = Field(
-        default=BuildSection(), description="How builds run. Default: one hour a stage."
-    )
+    build: BuildSection = Field(default=BuildSection(), description="How builds run. Default: one hour a stage.")
 
     @property
     def engine_names(self) -> dict[Precision, str]:
