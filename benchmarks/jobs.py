@@ -103,13 +103,15 @@ def placements(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[st
     table = read_table(Path(inputs["table"]))
     converted, feed = Path(inputs["converted"]), Feed.model_validate(inputs["heldout"])
     best = onnxruntime_cpu(vnni=cpu_facts().vnni)
-    bare = replace(best, joins=frozenset(), gates=frozenset(), views=frozenset())
+    in_place = replace(best, weighted=best.weighted - {"ConvTranspose"}, channels_last=False)
+    bare = replace(in_place, joins=frozenset(), gates=frozenset(), views=frozenset())
     variants = {
         "weighted operators only, int8 activations": replace(bare, activation="int8"),
         "weighted operators only": bare,
         "and views, Concat": replace(bare, joins=frozenset({"Concat"}), views=best.views),
-        "and gates (hard-swish)": replace(best, joins=frozenset({"Concat", "Mul"})),
-        "and Add, pooling: what trtd builds": best,
+        "and gates (hard-swish)": replace(in_place, joins=frozenset({"Concat", "Mul"})),
+        "and Add, pooling": in_place,
+        "and upsampling as copies of rows: what trtd builds": best,
     }
     fp32 = OnnxRuntimeRunner(converted / FP32_FILE)
     folded, plain = side_by_side(OnnxRuntimeRunner(converted / FOLDED_FILE), fp32, feed.timing_feeds(1), runs=60)

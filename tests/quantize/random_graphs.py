@@ -32,6 +32,12 @@ def _resize(mode: str) -> Callable[[Net, str, str, str], str]:
     return step
 
 
+def _transposed(net: Net, x: str, y: str, name: str) -> str:
+    weight = net.real(f"{name}_w", net.random.standard_normal((CHANNELS, CHANNELS, 2, 2)) / np.sqrt(CHANNELS))
+    large = net.node("ConvTranspose", [x, weight], f"{name}_large", strides=[2, 2])
+    return net.node("MaxPool", [large], name, kernel_shape=[2, 2], strides=[2, 2])
+
+
 def _squeeze_excite(net: Net, x: str, y: str, name: str) -> str:
     pooled = net.node("GlobalAveragePool", [x], f"{name}_p")
     gate = net.node("HardSigmoid", [net.conv(pooled, f"{name}_c", MANY, kernel=1)], f"{name}_g")
@@ -66,6 +72,7 @@ WELL_BEHAVED: dict[str, Callable[[Net, str, str, str], str]] = {
     "transpose": lambda net, x, y, name: net.node("Transpose", [x], name, perm=[0, 1, 3, 2]),
     "reshape": _reshape,
     "resize": _resize("nearest"),
+    "transposed": _transposed,
     "depth_to_space": _depth_to_space,
 }
 EVERYTHING = WELL_BEHAVED | {

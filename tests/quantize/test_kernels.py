@@ -97,7 +97,7 @@ def _matmul(net: Net) -> str:
         (_hard_swish, {"QLinearConv": 2, "QLinearMul": 1, "QuantizeLinear": 2, "DequantizeLinear": 2}),
         (_depthwise, {"QLinearConv": 3}),
         (_grouped, {"QLinearConv": 2}),
-        (_nearest, {"QLinearConv": 2, "Resize": 1}),
+        (_nearest, {"QLinearConv": 2, "Concat": 2, "Reshape": 1}),
         (_shuffle, {"QLinearConv": 2, "DepthToSpace": 1}),
         (_classifier, {"QLinearConv": 1, "QLinearGlobalAveragePool": 1, "Flatten": 1, "QGemm": 1}),
         (_matmul, {"QLinearConv": 1, "Reshape": 1, "MatMulIntegerToFloat": 1}),

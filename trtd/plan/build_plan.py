@@ -19,8 +19,8 @@ from trtd.store.digest import json_digest
 STAGE_VERSIONS = {
     "convert": 1,
     "reference": 1,
-    "calibrate": 1,
-    "build": 1,
+    "calibrate": 2,
+    "build": 2,
     "verify": 1,
 }  # verification is always run anew
 

@@ -21,6 +21,7 @@ from trtd.quantize.affine import gate_scale, uses_past_scalars
 from trtd.quantize.fold import output_channel_axis
 from trtd.quantize.graph import constant, data_inputs, is_float32, sole_consumer
 from trtd.quantize.scales import ActivationType
+from trtd.quantize.upsample import stride_of_patches
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Placement:
         activation: ``uint8`` affine or ``int8`` symmetric.
         weight_bits: 8, or 7 where the CPU multiplies in saturating 16-bit pairs.
         output_needed: weighted operators that become 8-bit kernels only if their output is quantized too.
-        min_channels: a dense Conv with fewer input channels than this stays FP32.
+        min_channels: a dense Conv with fewer input channels, or a ConvTranspose with fewer output channels, stays FP32.
+        channels_last: the target keeps 8-bit images as height, width, channels: :mod:`trtd.quantize.upsample`.
     """
 
     weighted: frozenset[str]
@@ -45,6 +47,7 @@ class Placement:
     weight_bits: Literal[7, 8]
     output_needed: frozenset[str]
     min_channels: int
+    channels_last: bool = False
 
 
 @dataclass
@@ -226,6 +229,10 @@ def _weighted_unfit(node: ir.Node, placement: Placement) -> str:
         return "its bias is computed at run time"
     if node.op_type == "Conv" and node.attributes.get_int("group", 1) == 1 and weight.shape[1] < placement.min_channels:
         return f"a dense convolution over {weight.shape[1]} channels is faster in FP32 on this target"
+    if node.op_type == "ConvTranspose" and (
+        stride_of_patches(node) is None or weight.shape[1] < placement.min_channels
+    ):
+        return "only transposed convolutions without overlap, to several channels, have an 8-bit form"
     if node.op_type == "Gemm" and _scaled_gemm(node):
         return "alpha, beta and transA other than 1, 1 and 0 have no 8-bit kernel"
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None

@@ -17,6 +17,7 @@ from trtd.quantize.fold import output_channel_axis
 from trtd.quantize.graph import add_constant, constant, hand_over, remove_dead, set_input
 from trtd.quantize.placement import Choice, Placement, choose, fused_output, is_data_input, quantized_inputs
 from trtd.quantize.scales import Affine, activation_scale, quantize_weight, weight_scales, widen_for_bias
+from trtd.quantize.upsample import copy_rows
 
 BIAS = 2
 LOWEST_OPSET = 13
@@ -95,6 +96,8 @@ class _Writer:
             if node.op_type in self.placement.weighted:
                 self._write_weights(node)
         remove_dead(self.graph)
+        if self.placement.channels_last:
+            copy_rows(self.graph)
         tensors = {name: value.name or "" for name, value in self.tensors.items()}
         return Quantized([n.name or "" for n in self.choice.nodes], self.choice.kept_float, tensors)
 

@@ -16,7 +16,7 @@ def onnxruntime_cpu(*, vnni: bool, activation: Literal["auto", "uint8", "int8"] 
     (ONNX Runtime documentation, "Quantize ONNX models", section on ``reduce_range``).
     """
     return Placement(
-        weighted=frozenset({"Conv", "MatMul", "Gemm"}),
+        weighted=frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"}),
         joins=frozenset({"Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool"}),
         gates=frozenset({"HardSigmoid"}) if activation != "int8" else frozenset(),
         views=frozenset(
@@ -26,8 +26,9 @@ def onnxruntime_cpu(*, vnni: bool, activation: Literal["auto", "uint8", "int8"] 
         fused=frozenset({"Relu", "Clip"}) if activation != "int8" else frozenset(),
         activation="uint8" if activation == "auto" else activation,
         weight_bits=8 if vnni else 7,
-        output_needed=frozenset({"Conv"}),
+        output_needed=frozenset({"Conv", "ConvTranspose"}),
         min_channels=4,
+        channels_last=True,
     )
 
 
