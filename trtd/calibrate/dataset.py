@@ -127,7 +127,7 @@ class Dataset:
         return whole.astype(np.int64)
 
     def _where(self, item: ItemRef) -> str:
-        return str(self.root / str(item))
+        return f"{self.root}/{item}"  # for every item: a Path would cost more than the check itself
 
     def _fixed_batch(self) -> int | None:
         sizes = [tensor.shape[0] for tensor in self.inputs if tensor.shape and tensor.shape[0] is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,15 +78,20 @@ def fit_item(arrays: Mapping[str, Array], inputs: Sequence[TensorFacts], where: 
 
 def target_dtype(tensor: TensorFacts) -> np.dtype[Any]:
     """The numpy dtype that an input is fed with."""
-    dtype = None
-    with contextlib.suppress(TypeError):
-        dtype = np.dtype(tensor.dtype)
+    dtype = _numpy_dtype(tensor.dtype)
     if dtype is None or dtype.kind not in "biuf":  # ml_dtypes, once imported, gives bfloat16 a dtype of kind V
         raise DataError(
             f"input {tensor.name!r} has dtype {tensor.dtype}, which numpy cannot hold",
             hint="give the model inputs of float32",
         )
     return dtype
+
+
+@cache
+def _numpy_dtype(name: str) -> np.dtype[Any] | None:
+    with contextlib.suppress(TypeError):
+        return np.dtype(name)
+    return None
 
 
 def show(shape: Sequence[int | None]) -> str:
@@ -103,6 +109,8 @@ def _fit_array(array: Array, tensor: TensorFacts, where: str) -> Array:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = "NaN" if np.isnan(array).any() else "an infinite value"
         raise DataError(f"the data for input {tensor.name!r} holds {bad}", where=where, hint="mend or remove the item")
+    if dtype == array.dtype:
+        return fitted
     lossless = np.isfinite(fitted).all() if dtype.kind == "f" else (fitted == array).all()
     if not lossless:
         raise DataError(
