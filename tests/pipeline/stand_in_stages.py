@@ -140,6 +140,12 @@ def leave_grandchild(inputs: Inputs, out: Path, progress: Progress) -> dict[str,
     return {"pid": stray.pid}
 
 
+def hang_beside_stray(inputs: Inputs, out: Path, progress: Progress) -> dict[str, Any]:
+    # In a session of its own: neither the death of the stage nor a signal to its group reaches it.
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    return hang(inputs, out, progress)
+
+
 def leave_thread(inputs: Inputs, out: Path, progress: Progress) -> dict[str, Any]:
     threading.Thread(target=time.sleep, args=(600,)).start()
     return {}

@@ -16,7 +16,8 @@ import pytest
 
 from tests.workshop import Recorder, Workshop, write_image, write_model
 from trtd.calibrate.table import read_table
-from trtd.errors import GateMissed, RegistryError, StageError, TrtdError, WorkerSilent
+from trtd.errors import GateMissed, RegistryError, SpecError, StageError, TrtdError, WorkerSilent
+from trtd.pipeline.bounds import Bounds
 from trtd.pipeline.build import Request, calibrate, explain
 from trtd.pipeline.build import build as build_engines
 from trtd.pipeline.published import bench_published, verify_published
@@ -24,7 +25,7 @@ from trtd.pipeline.staleness import read_report
 from trtd.registry.manifest import read_manifest, verify_files
 from trtd.registry.retention import gc
 from trtd.registry.rollback import rollback
-from trtd.spec.schema import Preprocess
+from trtd.spec.schema import BuildSection, Preprocess
 
 RECORDS = {"manifest.json", "report.json", "report.html", "calibration.json", "build.log", "summary.json"}
 
@@ -161,7 +162,7 @@ def test_an_added_image_is_a_reason(shop: Workshop) -> None:
 def test_another_tool_version_is_a_reason(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of an old runtime would pass for one of the new."""
     real = importlib.metadata.version
-    monkeypatch.setattr("trtd.pipeline.intake.version", lambda name: "99.0" if name == "onnxruntime" else real(name))
+    monkeypatch.setattr("trtd.pipeline.tools.version", lambda name: "99.0" if name == "onnxruntime" else real(name))
     assert reasons(shop, tiny(shop)) == [f"tool.onnxruntime: {real('onnxruntime')} -> 99.0"]
 
 
@@ -333,3 +334,85 @@ def test_a_stage_that_leaves_too_little_is_not_stored(shop: Workshop, stand_in: 
     assert "folded.onnx" in outcome.error.message
     (plan, _) = explain(spec, Request(shop.registry))[0]
     assert shop.registry.store.get(plan.stage_key("convert")) is None
+
+
+# ----------------------------------------------------------------------------------------- what the operator has fixed
+
+
+def test_limits_are_the_smaller_of_spec_and_operator() -> None:
+    """A spec could raise what the operator fixed, or would be held to more than it asks for."""
+    wanted = BuildSection(deadline_s=100.0, memory_limit_bytes=2**27)
+    assert Bounds().limits(wanted) == wanted
+    less = Bounds(deadline_s=10.0, memory_limit_bytes=2**26).limits(wanted)
+    assert (less.deadline_s, less.memory_limit_bytes) == (10.0, 2**26)
+    more = Bounds(deadline_s=1000.0, memory_limit_bytes=2**30).limits(wanted)
+    assert (more.deadline_s, more.memory_limit_bytes) == (100.0, 2**27)
+    assert Bounds(memory_limit_bytes=2**26).limits(BuildSection()).memory_limit_bytes == 2**26
+
+
+def test_what_the_operator_forbids_is_told_with_its_line(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec could publish what nobody verified, or run code, on a machine whose operator says no."""
+    monkeypatch.setenv("TRTD_ALLOW_HOOKS", "1")
+    (shop.folder / "specs" / "metrics.py").write_text("def always(outputs, expected):\n    return 1.0\n")
+    spec = tiny(shop, verify='metric = "metrics.py:always"', more="[publish]\nunverified = true")
+    free = Request(shop.registry)
+    assert explain(spec, free)
+    bound = replace(free, bounds=Bounds(hooks_allowed=False, unverified_allowed=False))
+    with pytest.raises(SpecError) as caught:
+        build_engines(spec, bound)
+    told = {found.key: found for found in caught.value.diagnostics}
+    assert told.keys() == {"verify.metric", "publish.unverified"}
+    assert all("the operator forbids" in found.message and found.line for found in told.values())
+    assert explain(spec, replace(free, bounds=Bounds(hooks_allowed=True)))
+
+
+def test_the_operators_roots_are_all_that_is_open(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder, the specs' neighbourhood or the environment would open what the operator closed."""
+    monkeypatch.chdir(shop.folder)
+    monkeypatch.setenv("TRTD_ALLOWED_ROOTS", str(shop.folder))
+    closed = Request(shop.registry, extra_roots=(shop.folder,), bounds=Bounds(roots=()))
+    for key in ("model.path", "calibration.data"):
+        inside = shop.registry.models / "tiny.onnx"
+        inside.write_bytes(shop.model.read_bytes())
+        spec = tiny(shop, model='path = "../registry/models/tiny.onnx"') if key == "calibration.data" else tiny(shop)
+        with pytest.raises(SpecError, match="outside the folders") as caught:
+            explain(spec, closed)
+        assert [found.key for found in caught.value.diagnostics] == [key]
+    assert explain(tiny(shop), replace(closed, bounds=Bounds(roots=(shop.model.parent, shop.images))))
+
+
+def test_a_link_out_of_the_operators_roots_leads_nowhere(shop: Workshop, outside: Path) -> None:
+    """A link in an allowed folder would open any file of the machine."""
+    (outside / "secret.png").write_bytes((shop.images / "00.png").read_bytes())
+    (shop.images / "link.png").symlink_to(outside / "secret.png")
+    with pytest.raises(TrtdError, match="outside"):
+        explain(tiny(shop), Request(shop.registry, bounds=Bounds(roots=(shop.folder,))))
+
+
+def test_a_stalled_plan_is_not_tried_and_the_others_are(shop: Workshop) -> None:
+    """A plan that must fail would be built again for every file that is touched, or hold up its neighbours."""
+    changed = tiny(shop, calibration='data = "../images"\nmethod = "minmax"', gates="cosine = 0.9")
+    int8, fp16 = (plan.digest for plan, _ in explain(changed, Request(shop.registry)))
+    recorder = Recorder()
+    request = Request(shop.registry, threads=1, listener=recorder, stalled_plans=frozenset({int8}))
+    outcomes = build_engines(changed, request)
+    assert [(o.plan_digest, o.unchanged, o.built, o.error) for o in outcomes] == [
+        (int8, True, False, None),
+        (fp16, False, True, None),
+    ]
+    assert (outcomes[0].version, outcomes[0].record, outcomes[0].report) == (None, None, None)
+    assert shop.registry.versions("tiny-int8") == (1,)
+    assert shop.registry.versions("tiny-fp16") == (1, 2)
+    done = build_engines(changed, replace(request, stalled_plans=frozenset({fp16})))[1]
+    assert (done.unchanged, done.built, done.version) == (False, False, 2)
+
+
+def test_a_cancelled_build_begins_no_further_engine(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping a build of many engines would take a moment for each."""
+    cancel = threading.Event()
+    cancel.set()
+    recorder = Recorder()
+    outcomes = build_engines(tiny(shop, gates="cosine = 0.9"), Request(shop.registry, listener=recorder, cancel=cancel))
+    assert recorder.heard == []
+    assert [(o.built, o.version) for o in outcomes] == [(False, None)] * 2
+    assert all(isinstance(o.error, StageError) for o in outcomes)

@@ -18,6 +18,13 @@ from trtd.errors import EXIT_BUG, TrtdError, UsageError
 
 COMMANDS: dict[str, str] = {
     "init": "make a registry",
+    "run": "run the daemon: build what the specs of a registry say, for as long as it runs",
+    "status": "show what the daemon does, and how every spec stands",
+    "logs": "show the log of a build",
+    "pause": "build a spec no more, until resume",
+    "resume": "build a paused spec again",
+    "retry": "try a failed or stale spec again now",
+    "cancel": "stop the build of a spec, or take it out of the queue",
     "check": "check specs, models and data without building",
     "plan": "show what a build would do, and why",
     "build": "build, verify and publish the engines of specs",
@@ -27,6 +34,8 @@ COMMANDS: dict[str, str] = {
     "show": "show a published engine: gates, fidelity, speed",
     "rollback": "publish an older version again",
     "gc": "remove what retention does not keep",
+    "config": "show the daemon's configuration as it is in force",
+    "install-service": "install the daemon as a systemd service",
     "doctor": "say what this machine can build, and what is missing",
     "schema": "print the JSON Schema of specs, for editors",
 }
@@ -96,7 +105,7 @@ def _interrupted() -> int:
 def _dispatch(arguments: list[str], command: str) -> int:
     if command not in COMMANDS:
         return _top_level(arguments, command)
-    module: Command = import_module(f"trtd.cli.{command}")
+    module: Command = import_module(f"trtd.cli.{command.replace('-', '_')}")
     parser = _Parser(
         prog=f"trtd {command}",
         description=COMMANDS[command][:1].upper() + COMMANDS[command][1:] + ".",

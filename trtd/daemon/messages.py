@@ -65,7 +65,7 @@ class Observed:
             build process looks at the bytes; it builds only if those changed too.
         tools: versions and device facts that engines of this target depend on.
         versions: live version of each engine; ``None``: nothing is published.
-        facts: ``None`` if the spec is at fault, and ``fault`` says how.
+        facts: ``None`` if the spec is at fault, and ``fault`` says how; or before it has settled for the first time.
         settled: whether all its files have been still for the settle time.
     """
 

@@ -3,85 +3,54 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from trtd.calibrate.table import CalibrationTable, read_table
 from trtd.engines.reference import reference_name
 from trtd.engines.table import BACKENDS
-from trtd.errors import GateMissed, TrtdError, UsageError
+from trtd.errors import StageError, TrtdError, UsageError
 from trtd.pipeline.contracts import (
-    ENGINE_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
     TABLE_FILE,
     BuildInputs,
     CalibrateInputs,
     ConvertInputs,
-    ConvertResult,
     ReferenceInputs,
     VerifyInputs,
-    output_file,
 )
-from trtd.pipeline.intake import Intake, make_plans, take_in, tool_versions
-from trtd.pipeline.listener import Listener, Silent
+from trtd.pipeline.intake import Intake, admit, make_plans, take_in, tool_versions
+from trtd.pipeline.publishing import HTML_FILE, MadeEngine, publish_engine
+from trtd.pipeline.request import Outcome, Request
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.pipeline.staleness import read_report, reasons
 from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
-from trtd.registry.manifest import Provenance, Target
-from trtd.registry.publish import publish
-from trtd.store.atomic import storage_errors, write_file
+from trtd.spec.schema import Spec
+from trtd.store.atomic import storage_errors
 from trtd.store.lock import hold
 from trtd.store.staging import staging_folder
-from trtd.ui.figures import number
 from trtd.ui.html import render
 from trtd.verify.report import Report
 
-HTML_FILE = "report.html"
-LOG_FILE = "build.log"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one engine.
-
-    Attributes:
-        version: published now or, if nothing was to do, before.
-        report: ``None`` only if a stage failed before verification.
-        built: False if the live version was up to date.
-        error: why nothing was published; ``None`` if something was.
-        record: folder of the version's record.
-    """
-
-    name: str
-    precision: str
-    version: int | None
-    report: Report | None
-    built: bool
-    error: TrtdError | None
-    record: Path | None
-    peak_rss_bytes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Request:
-    """How to build, beyond what specs say."""
-
-    registry: Registry
-    extra_roots: tuple[Path, ...] = ()
-    threads: int = 0
-    force: bool = False
-    listener: Listener = field(default_factory=Silent)
-    cancel: threading.Event | None = None
-
-    @property
-    def used_threads(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+__all__ = [
+    "HTML_FILE",
+    "MadeEngine",
+    "Outcome",
+    "Prepared",
+    "Request",
+    "build",
+    "build_prepared",
+    "calibrate",
+    "explain",
+    "judge_engine",
+    "log_file",
+    "open_runner",
+    "prepare",
+    "reference_inputs",
+]
 
 
 def build(spec_file: Path, request: Request) -> list[Outcome]:
@@ -93,20 +62,47 @@ def build(spec_file: Path, request: Request) -> list[Outcome]:
         TrtdError: the spec, the model or the data is unusable, so that nothing could begin.
     """
     request.registry.check()
-    intake = take_in(spec_file, registry=request.registry, extra_roots=request.extra_roots)
-    return [_build_one(intake, plan, request) for plan in make_plans(intake)]
+    intake = _take_in(spec_file, request)
+    return build_prepared(Prepared(intake, make_plans(intake)), request)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A spec with model and data looked at and hashed, and a plan for each engine."""
+
+    intake: Intake
+    plans: Sequence[BuildPlan]
+
+
+def prepare(spec: Spec, spec_file: Path, request: Request) -> Prepared:
+    """The first half of :func:`build`, for a spec that is loaded already. Only reads, so it may be broken off anywhere.
+
+    Raises:
+        TrtdError: the spec, the model or the data is unusable.
+    """
+    intake = admit(spec, spec_file, registry=request.registry, extra_roots=request.extra_roots, bounds=request.bounds)
+    return Prepared(intake, make_plans(intake))
+
+
+def build_prepared(prepared: Prepared, request: Request) -> list[Outcome]:
+    """The second half of :func:`build`."""
+    return [_build_one(prepared.intake, plan, request) for plan in prepared.plans]
+
+
+def _take_in(spec_file: Path, request: Request) -> Intake:
+    return take_in(spec_file, registry=request.registry, extra_roots=request.extra_roots, bounds=request.bounds)
 
 
 def explain(spec_file: Path, request: Request) -> list[tuple[BuildPlan, list[str]]]:
     """Every engine that a spec asks for, and the reasons why it would be built; no reasons: it is up to date."""
-    intake = take_in(spec_file, registry=request.registry, extra_roots=request.extra_roots)
+    intake = _take_in(spec_file, request)
     return [(plan, reasons(plan, request.registry)) for plan in make_plans(intake)]
 
 
 def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable]:
     """Convert and calibrate only; returns the table and where it lies in the store."""
     request.registry.check()
-    intake = take_in(spec_file, registry=request.registry, extra_roots=request.extra_roots)
+    intake = _take_in(spec_file, request)
     plan = next((p for p in make_plans(intake) if p.precision == "int8"), None)
     if plan is None:
         raise UsageError("the spec asks for no int8 engine", hint='set engine.precision = "int8"')
@@ -118,35 +114,53 @@ def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable
 
 def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
     registry = request.registry
+    if request.cancelled:
+        return _untouched(plan, registry, error=StageError("was not begun because its caller cancelled it"))
     if not request.force and not reasons(plan, registry):
-        version = registry.latest(plan.name)
-        assert version is not None
-        known = read_report(registry, plan.name, version)
-        return Outcome(plan.name, plan.precision, version, known, False, None, registry.record(plan.name, version), {})
+        return _untouched(plan, registry)
+    if plan.digest in request.stalled_plans:
+        return _untouched(plan, registry, unchanged=True)
     runner = open_runner(plan, intake, request)
-    report: Report | None = None
+    version, report, error = None, None, None
     try:
         with hold(registry.private / "locks" / f"build-{plan.name}.lock", f"build {plan.name}"):
             engine = _make_engine(intake, runner, request)
             with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
                 report = judge_engine(intake, engine, runner, request, scratch)
-                version = _publish(intake, plan, engine, report, runner, scratch)
+                version = publish_engine(intake, engine, report, runner, scratch)
         runner.log.unlink(missing_ok=True)  # it is in the record now
-    except TrtdError as error:
-        return Outcome(plan.name, plan.precision, None, report, True, error, None, runner.peak_rss_bytes)
-    record = registry.record(plan.name, version)
-    return Outcome(plan.name, plan.precision, version, report, True, None, record, runner.peak_rss_bytes)
+    except TrtdError as raised:
+        error = raised
+    return Outcome(
+        name=plan.name,
+        precision=plan.precision,
+        version=version,
+        report=report,
+        built=True,
+        error=error,
+        record=None if version is None else registry.record(plan.name, version),
+        peak_rss_bytes=runner.peak_rss_bytes,
+        plan_digest=plan.digest,
+    )
 
 
-@dataclass(frozen=True)
-class MadeEngine:
-    """Folders of the stages' outputs, and the calibration table."""
-
-    converted: Path
-    table: Path | None
-    reference: Path
-    engine: Path
-    summary: Path
+def _untouched(
+    plan: BuildPlan, registry: Registry, *, error: TrtdError | None = None, unchanged: bool = False
+) -> Outcome:
+    """What is told of an engine that nothing was done about; without an error, the live version is up to date."""
+    version = None if error or unchanged else registry.latest(plan.name)
+    return Outcome(
+        name=plan.name,
+        precision=plan.precision,
+        version=version,
+        report=None if version is None else read_report(registry, plan.name, version),
+        built=False,
+        error=error,
+        record=None if version is None else registry.record(plan.name, version),
+        peak_rss_bytes={},
+        plan_digest=plan.digest,
+        unchanged=unchanged,
+    )
 
 
 def _make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEngine:
@@ -191,6 +205,7 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
         threads=request.used_threads,
         tools=tool_versions(plan.target, intake.facts.format),
         notes=data.notes,
+        hooks_allowed=request.bounds.hooks_allowed,
     )
     runner.run_into(scratch, "verify", inputs)
     report = Report.model_validate_json((scratch / REPORT_FILE).read_bytes())
@@ -210,78 +225,20 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
     return report
 
 
-def _publish(
-    intake: Intake, plan: BuildPlan, engine: MadeEngine, report: Report, runner: StageRunner, scratch: Path
-) -> int:
-    registry, backend = runner.registry, BACKENDS[plan.target]
-    record_files = {
-        REPORT_FILE: scratch / REPORT_FILE,
-        HTML_FILE: scratch / HTML_FILE,
-        SUMMARY_FILE: engine.summary,
-        LOG_FILE: runner.log,
-    }
-    if engine.table:
-        record_files[TABLE_FILE] = engine.table
-    if report.missed:
-        raise _gates_missed(report, _keep_failed(registry, plan.name, record_files))
-    signature = ConvertResult.model_validate(stage_result(engine.converted))
-    calibration = intake.data.calibration
-    provenance = Provenance(
-        precision=plan.precision,
-        target=Target(backend=plan.target, fingerprint={**backend.fingerprint(), "device": backend.device()}),
-        proof=report.proof,
-        gates=report.gates,
-        model_digest=intake.facts.digest,
-        build_digest=plan.digest,
-        ingredients=plan.ingredients,
-        calibration_digest=calibration.digest if engine.table and calibration else None,
-        heldout_digest=intake.data.heldout.digest,
-        spec_file=str(intake.spec_file),
-        spec=intake.spec.model_dump(mode="json"),
-        inputs=signature.inputs,
-        outputs=signature.outputs,
-        max_batch_size=intake.max_batch if _keeps_batch(engine.reference, len(signature.outputs)) else 0,
-        tools=report.tools,
-    )
-    engine_files = {f.name: f for f in sorted(engine.engine.glob(f"{ENGINE_FILE}*"))}
-    return publish(registry, plan.name, engine_files, record_files, provenance)
-
-
-def _keeps_batch(reference: Path, outputs: int) -> bool:
-    """Whether every output of one item has a leading dimension of one; lists of detections do not."""
-    shapes = [np.load(reference / output_file(0, i), mmap_mode="r").shape for i in range(outputs)]
-    return all(shape[:1] == (1,) for shape in shapes)
-
-
-def _keep_failed(registry: Registry, name: str, files: Mapping[str, Path]) -> Path:
-    """Copy what tells about an engine that was not published to ``.trtd/failed/<name>/``; returns its HTML report."""
-    folder = registry.private / "failed" / name
-    with storage_errors("keep the report", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, source in files.items():
-            write_file(folder / file, source.read_bytes())
-    return folder / HTML_FILE
-
-
-def _gates_missed(report: Report, html: Path) -> GateMissed:
-    lines = [
-        f"{gate.name}{f' of {gate.output}' if gate.output else ''} is {number(gate.measured, 6)}, "
-        f"must be {gate.comparison} {gate.bound:g}"
-        for gate in report.missed
-    ]
-    advice = next((gate.advice for gate in report.missed if gate.advice), "")
-    return GateMissed(f"not published: {'; '.join(lines)}; report: {html}", where=report.name, hint=advice)
+def log_file(registry: Registry, name: str) -> Path:
+    """The log of this process's build of an engine; once published, it moves into the version's record."""
+    return registry.logs / f"{name}-{os.getpid()}.log"  # two commands must not share one
 
 
 def open_runner(plan: BuildPlan, intake: Intake, request: Request, again: frozenset[str] = frozenset()) -> StageRunner:
-    log = request.registry.logs / f"{plan.name}-{os.getpid()}.log"  # two commands must not share one
+    log = log_file(request.registry, plan.name)
     with storage_errors("start the log", log):
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
     return StageRunner(
         plan=plan,
         registry=request.registry,
-        limits=intake.spec.build,
+        limits=request.bounds.limits(intake.spec.build),
         threads=request.used_threads,
         log=log,
         listener=request.listener,

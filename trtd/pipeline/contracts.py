@@ -113,6 +113,7 @@ class VerifyInputs(Document):
     threads: int
     tools: dict[str, str]
     notes: tuple[str, ...]
+    hooks_allowed: bool | None = None
 
 
 class BenchInputs(Document):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -41,13 +40,20 @@ def unknown_outputs(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diag
     return faults
 
 
-def unusable_hook(hook: Path | None, spec_file: Path) -> list[Diagnostic]:
-    """Told at once and not by the last stage. Nothing of the hook is run here."""
+def unusable_hook(hook: Path | None, spec_file: Path, allowed: bool | None) -> list[Diagnostic]:
+    """Told at once and not by the last stage. Nothing of the hook is run here.
+
+    Args:
+        allowed: what the operator fixed; ``None``: as the environment says.
+    """
     if hook is None:
         return []
-    from trtd.verify.task import HOOKS_ALLOWED  # only now: most specs have no hook
+    from trtd.verify.task import HOOKS_ALLOWED, hooks_allowed  # only now: most specs have no hook
 
-    if os.environ.get(HOOKS_ALLOWED) != "1":
+    if allowed is False:
+        message = "is a Python hook, and the operator forbids those"
+        hint = 'use "top1" or remove it, or ask the operator to allow hooks'
+    elif allowed is None and not hooks_allowed():
         message = "is a Python hook, and hooks are off"
         hint = f"it runs with your rights; if you trust this spec: {HOOKS_ALLOWED}=1 trtd build SPEC"
     elif not hook.is_file():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trtd.calibrate.dataset import Dataset, open_dataset
@@ -13,12 +13,13 @@ from trtd.calibrate.items import ItemRef
 from trtd.calibrate.split import Selection, check_disjoint, select, split
 from trtd.engines.table import BACKENDS
 from trtd.errors import DataError, Diagnostic, ModelError, SpecError
-from trtd.model.converter import converter_versions
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.source import ModelSource, locate
+from trtd.pipeline.bounds import UNBOUNDED, Bounds
 from trtd.pipeline.faults import image_size_outside, refuse_files_outside, unknown_outputs, unusable_hook, with_lines
 from trtd.pipeline.feed import Feed
+from trtd.pipeline.tools import tool_versions
 from trtd.plan.build_plan import BuildPlan, make_plan
 from trtd.plan.shapes import Profile, close_shapes
 from trtd.registry.layout import Registry
@@ -28,8 +29,9 @@ from trtd.spec.paths import default_roots, resolve, roots_from_environment
 from trtd.spec.schema import Spec
 from trtd.store.digest import file_digest
 
+__all__ = ["DataPlan", "Intake", "admit", "make_plans", "take_in", "tool_versions"]
+
 TOP1 = "top1"
-PADDLE = ("paddlepaddle", "paddlepaddle-gpu", "paddle2onnx")
 MIN_HELDOUT_GIVEN = 1
 
 
@@ -103,21 +105,33 @@ class DataPlan:
     notes: tuple[str, ...]
 
 
-def take_in(spec_file: Path, *, registry: Registry | None, extra_roots: Sequence[Path] = ()) -> Intake:
+def take_in(
+    spec_file: Path, *, registry: Registry | None, extra_roots: Sequence[Path] = (), bounds: Bounds = UNBOUNDED
+) -> Intake:
     """Load and check a spec and its model.
+
+    Args:
+        extra_roots: further folders that the spec may read.
+        bounds: what the operator fixed.
 
     Raises:
         SpecError: with every fault of the spec, shapes that the model leaves open included.
         ModelError: the model is not there or not a model.
     """
     spec_file = Path(spec_file).absolute()
-    return admit(load_spec(spec_file), spec_file, registry=registry, extra_roots=extra_roots)
+    return admit(load_spec(spec_file), spec_file, registry=registry, extra_roots=extra_roots, bounds=bounds)
 
 
-def admit(spec: Spec, spec_file: Path, *, registry: Registry | None, extra_roots: Sequence[Path] = ()) -> Intake:
+def admit(
+    spec: Spec,
+    spec_file: Path,
+    *,
+    registry: Registry | None,
+    extra_roots: Sequence[Path] = (),
+    bounds: Bounds = UNBOUNDED,
+) -> Intake:
     """:func:`take_in` for a spec that is loaded already; its relative paths start at ``spec_file``'s folder."""
-    extra = (*roots_from_environment(), *extra_roots)
-    roots = default_roots(spec_file, registry.root if registry else None, extra)
+    roots = _roots(spec_file, registry, extra_roots, bounds)
     source = locate(_model_path(spec, spec_file, registry, roots))
     refuse_files_outside(source, roots)
     facts = read_facts(source)
@@ -131,7 +145,8 @@ def admit(spec: Spec, spec_file: Path, *, registry: Registry | None, extra_roots
     intake = Intake(spec, spec_file, roots, source, facts, profiles)
     faults += [
         *unknown_outputs(spec, facts, spec_file),
-        *unusable_hook(intake.hook, spec_file),
+        *unusable_hook(intake.hook, spec_file, bounds.hooks_allowed),
+        *bounds.faults(spec, spec_file),
         *image_size_outside(spec, profiles, spec_file),
     ]
     if faults:
@@ -161,25 +176,13 @@ def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
     )
 
 
-def tool_versions(target: str, source_format: str) -> dict[str, str]:
-    """Versions of every distribution that takes part, from package metadata alone.
-
-    Pillow and numpy are among them: they decode and scale what the engine is calibrated and judged on.
-    """
-    names = ["numpy", "pillow", "fast-histogram", "onnx", "onnx-ir", "onnxruntime", *BACKENDS[target].distributions]
-    if source_format == "onnx":
-        return _installed(names)
-    return _installed([*names, *PADDLE]) | {f"converter.{k}": v for k, v in converter_versions(PADDLE).items()}
-
-
-def _installed(names: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found["paddlepaddle" if name == "paddlepaddle-gpu" else name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+def _roots(spec_file: Path, registry: Registry | None, extra_roots: Sequence[Path], bounds: Bounds) -> tuple[Path, ...]:
+    """Folders that the spec may read. The operator's are all there are: the working folder does not count then."""
+    root = registry.root if registry else None
+    if bounds.roots is None:
+        return default_roots(spec_file, root, (*roots_from_environment(), *extra_roots))
+    fixed = bounds.roots if root is None else (root, *bounds.roots)
+    return tuple(dict.fromkeys(Path(os.path.realpath(folder)) for folder in fixed))
 
 
 def _model_path(spec: Spec, spec_file: Path, registry: Registry | None, roots: Sequence[Path]) -> Path:

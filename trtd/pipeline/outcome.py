@@ -31,19 +31,9 @@ from trtd.errors import (
 )
 from trtd.pipeline.job import Job
 from trtd.pipeline.log import clean, crash_site, last_lines, speaks_of_memory
+from trtd.pipeline.signal_names import signal_name
 
 Stopped = Literal["no", "deadline", "cancelled"]
-
-MEANINGS = {
-    signal.SIGSEGV: "invalid memory access, most often a bug in a native library",
-    signal.SIGABRT: "a native library gave up: a failed assertion or an uncaught C++ exception",
-    signal.SIGBUS: "access past the end of a mapped file, or the disk or shared memory behind it is full",
-    signal.SIGILL: "an instruction that this CPU does not have: a library was built for a newer CPU",
-    signal.SIGFPE: "an integer division by zero in a native library",
-    signal.SIGKILL: "killed from outside: by the kernel when memory runs out, or by somebody",
-    signal.SIGTERM: "somebody asked it to stop",
-    signal.SIGSYS: "a system call that the sandbox forbids",
-}
 
 
 @dataclass(frozen=True)
@@ -169,7 +159,7 @@ def _killed(ending: Ending) -> TrtdError:
     in_words = speaks_of_memory(ending.log_tail)
     if (number == signal.SIGKILL and (ending.oom_killed or in_words)) or (number == signal.SIGABRT and in_words):
         return _out_of_memory(ending)
-    name, meaning = _signal(number)
+    name, meaning = signal_name(number)
     site = crash_site(ending.log_tail)
     return WorkerCrashed(
         f"the worker died of {name} ({meaning}){f' in {site}' if site else ''}{_log(ending)}",
@@ -197,7 +187,7 @@ def _unreported(ending: Ending) -> TrtdError:
 def _out_of_memory(ending: Ending) -> TrtdError:
     how = f"exited with status {ending.exit_status}"
     if ending.exit_status < 0:
-        how = f"died of {_signal(-ending.exit_status)[0]}"
+        how = f"died of {signal_name(-ending.exit_status)[0]}"
     return WorkerOutOfMemory(
         f"the worker ran out of memory{limit_text(ending.job)} and {how}{_log(ending)}",
         hint=_hint(ending, memory_advice(ending.job)),
@@ -215,14 +205,6 @@ def memory_advice(job: Job) -> str:
     if job.memory_limit_bytes:
         return "raise build.memory_limit_bytes in the spec, or use a smaller batch or input shape"
     return "free memory on this machine, or use a smaller batch or input shape"
-
-
-def _signal(number: int) -> tuple[str, str]:
-    try:
-        known = signal.Signals(number)
-    except ValueError:
-        return f"signal {number}", signal.strsignal(number) or "unknown"
-    return known.name, MEANINGS.get(known, signal.strsignal(number) or "unknown")
 
 
 def _log(ending: Ending) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trtd.pipeline.log import clean
 
@@ -117,9 +117,16 @@ def print_sender(event: ProgressEvent) -> None:
 def parse_event(stage: str, line: bytes) -> ProgressEvent | None:
     """The event that a line holds; ``None`` if it holds none, which is no reason to fail a stage."""
     try:
-        data = json.loads(line)
+        return event_from(stage, json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def event_from(stage: str, data: Any) -> ProgressEvent | None:
+    """The event that plain data holds; ``None`` if it holds none."""
+    try:
         done, total, note = data["done"], data["total"], data["note"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         return None
     if not (type(done) is int and (total is None or type(total) is int) and isinstance(note, str)):
         return None

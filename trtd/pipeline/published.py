@@ -58,7 +58,9 @@ def _published(
     manifest, folder = current(registry, name, version)
     verify_files(registry, name, manifest.version)
     spec_file = Path(manifest.spec_file)
-    intake = admit(_spec_of(manifest), spec_file, registry=registry, extra_roots=request.extra_roots)
+    intake = admit(
+        _spec_of(manifest), spec_file, registry=registry, extra_roots=request.extra_roots, bounds=request.bounds
+    )
     plan = next(p for p in make_plans(intake) if p.precision == manifest.precision)
     _refuse_changed(manifest, plan)
     runner = open_runner(plan, intake, request)

@@ -10,17 +10,18 @@ stdout and stderr are the log, since native libraries print to both as they like
 from __future__ import annotations
 
 import argparse
-import ctypes
 import faulthandler
-import io
-import os
-import resource
 import signal
-import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
-EXIT_ORPHANED = 4
+from trtd.pipeline.child import (
+    accept_signals,
+    die_with,
+    leave,
+    leave_no_core,
+    print_by_line,
+    search_working_folder_last,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,13 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     wiring.add_argument("--report", type=Path, metavar="FILE", help="write the result or the error there")
     options = parser.parse_args(arguments)
     if options.parent is not None:
-        _die_with(options.parent)
-        _reset_signals()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        die_with(options.parent)
+        accept_signals()
+        faulthandler.register(signal.SIGTERM, chain=True)  # sent at the deadline: the log says where the stage is
+        leave_no_core()
     faulthandler.enable()
-    _search_working_folder_last()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # by line, or a crash loses what was printed before it
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    search_working_folder_last()
+    print_by_line()
 
     from trtd.pipeline.attempt import attempt  # only now: the lines above come before anything that takes time
 
@@ -53,33 +54,5 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the launcher's thread that made it ends, however that happens."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(EXIT_ORPHANED)
-
-
-def _reset_signals() -> None:
-    """Undo what a launcher may have blocked or ignored; have SIGTERM, sent at the deadline, log where the stage is."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    faulthandler.register(signal.SIGTERM, chain=True)
-
-
-def _search_working_folder_last() -> None:
-    """``python -m`` puts the working folder first, where somebody's ``onnx.py`` would hide the library."""
-    if not getattr(sys.flags, "safe_path", False) and sys.path and sys.path[0] in ("", os.getcwd()):
-        sys.path.append(sys.path.pop(0))
-
-
-def _leave(status: int) -> None:
-    """Exit without running native destructors: some crash at exit, and by now everything is written."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    ctypes.CDLL(None).fflush(None)
-    os._exit(status)
-
-
 if __name__ == "__main__":
-    _leave(main())
+    leave(main())

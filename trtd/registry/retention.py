@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Literal
 
 from trtd.document import Document
-from trtd.errors import RegistryError, UsageError
+from trtd.errors import RegistryBusy, RegistryError, UsageError
 from trtd.registry.layout import PENDING_FILE, RETIRED_FILE, Registry
 from trtd.registry.manifest import read_manifest
 from trtd.registry.publish import LOCK_WAIT_S
@@ -78,7 +80,7 @@ def gc(
     for name in sorted({*registry.names(), *registry.recorded_names()}):
         with hold(registry.lock(name), f"collect garbage of {name}", wait_s=wait_s):
             # Records first: a mark that a crash left on a published version must be gone before the version is.
-            items += _sweep_records(registry, name, dry_run)
+            items += sweep_records(registry, name, dry_run)
             items += _retire_old(registry, name, _keep(registry, name, keep), dry_run)
     items += [_item("staging", name, size) for name, size in registry.store.sweep(dry_run=dry_run).items()]
     expired = registry.store.expire(unused_days, dry_run=dry_run)
@@ -121,19 +123,57 @@ def _retire_old(registry: Registry, name: str, keep: int, dry_run: bool) -> list
 
 def _retire(registry: Registry, name: str, version: int, keep: int) -> None:
     """Mark the record, take the engine out by one rename, and only then delete it file by file."""
-    record, engine = registry.record(name, version), registry.engine(name, version)
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    engine = registry.engine(name, version)
     with storage_errors("remove the old version", engine):
-        if record.is_dir():
-            write_file(record / RETIRED_FILE, json.dumps({"retired": now, "keep": keep}).encode())
+        mark_retired(registry, name, version, keep=keep)
         failpoint("gc.marked")
         with staging_folder(registry.staging, f"gc-{name}-{version}") as trash:
             rename_noreplace(engine, trash / "engine")
             failpoint("gc.renamed")
 
 
-def _sweep_records(registry: Registry, name: str, dry_run: bool) -> list[FreedItem]:
-    """Remove records that a publish placed before it died. Those whose engine somebody deleted by hand stay."""
+def mark_retired(registry: Registry, name: str, version: int, **why: int | str) -> None:
+    """Say in a version's record, if it has one, that its engine is removed on purpose, and why. Hold the name's lock.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    record = registry.record(name, version)
+    if record.is_dir():
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_file(record / RETIRED_FILE, json.dumps({"retired": now, **why}).encode())
+
+
+def sweep(registry: Registry) -> Freed:
+    """Remove what crashes left: staging folders of dead processes, and records of versions that were never published.
+
+    Cheap enough for every start: only names with a mark that a crash may have left are locked, and what is busy is
+    left for next time.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    items: list[FreedItem] = []
+    for name in registry.recorded_names():
+        if _has_pending(registry, name):
+            with suppress(RegistryBusy), hold(registry.lock(name), f"sweep up after {name}"):
+                items += sweep_records(registry, name)
+    items += [_item("staging", name, size) for name, size in registry.store.sweep().items()]
+    return Freed(dry_run=False, items=tuple(items))
+
+
+def _has_pending(registry: Registry, name: str) -> bool:
+    folder = registry.records / name
+    with storage_errors("look through the records", folder), suppress(FileNotFoundError):
+        return any(os.path.exists(f"{folder}/{version}/{PENDING_FILE}") for version in os.listdir(folder))
+    return False
+
+
+def sweep_records(registry: Registry, name: str, dry_run: bool = False) -> list[FreedItem]:
+    """Remove records that a publish placed before it died. Those whose engine somebody deleted by hand stay.
+
+    Hold the name's lock.
+    """
     published = set(registry.versions(name))
     items = []
     for version in registry.recorded_versions(name):

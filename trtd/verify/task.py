@@ -65,9 +65,11 @@ class Hook:
     the same order if the spec gives labels, else the list of the reference's outputs.
     """
 
-    def __init__(self, spec: str, folder: Path, labels: Mapping[ItemRef, int] | None) -> None:
+    def __init__(
+        self, spec: str, folder: Path, labels: Mapping[ItemRef, int] | None, allowed: bool | None = None
+    ) -> None:
         self._name = spec
-        self._function = _load_hook(spec, folder)
+        self._function = _load_hook(spec, folder, hooks_allowed() if allowed is None else allowed)
         self._labels = labels
         self._engine: list[Outputs] = []
         self._reference: list[Outputs] = []
@@ -95,13 +97,24 @@ class Hook:
         return value
 
 
-def open_metric(spec: str, folder: Path, labels: Mapping[ItemRef, int] | None) -> Metric:
-    """The metric that a spec names: ``top1`` or a hook ``FILE.py:FUNCTION`` relative to ``folder``."""
+def hooks_allowed() -> bool:
+    """Whether the environment allows Python hooks."""
+    return os.environ.get(HOOKS_ALLOWED) == "1"
+
+
+def open_metric(
+    spec: str, folder: Path, labels: Mapping[ItemRef, int] | None, *, hooks_allowed: bool | None = None
+) -> Metric:
+    """The metric that a spec names: ``top1`` or a hook ``FILE.py:FUNCTION`` relative to ``folder``.
+
+    Args:
+        hooks_allowed: whether the operator allows hooks; ``None``: as the environment says.
+    """
     if spec == "top1":
         if labels is None:
             raise DataError('metric = "top1" needs labels', hint='add labels = "labels.npy" to [verify]')
         return Top1(labels)
-    return Hook(spec, folder, labels)
+    return Hook(spec, folder, labels, hooks_allowed)
 
 
 def read_labels(path: Path, items: Sequence[ItemRef], all_items: Sequence[ItemRef]) -> dict[ItemRef, int]:
@@ -161,8 +174,8 @@ def _text_labels(path: Path, items: Sequence[ItemRef]) -> dict[ItemRef, int]:
     return found
 
 
-def _load_hook(spec: str, folder: Path) -> Callable[[list[Outputs], list[Any]], float]:
-    if os.environ.get(HOOKS_ALLOWED) != "1":
+def _load_hook(spec: str, folder: Path, allowed: bool) -> Callable[[list[Outputs], list[Any]], float]:
+    if not allowed:
         raise UsageError(
             f"the spec asks for a Python hook, {spec!r}, and hooks are off",
             hint=f"a hook runs with your rights; if you trust this spec: {HOOKS_ALLOWED}=1 trtd build SPEC",

@@ -112,7 +112,7 @@ def _metric(job: VerifyInputs, refs: list[ItemRef]) -> Metric | None:
     if job.verify.metric is None:
         return None
     labels = None if job.labels is None else read_labels(job.labels, refs, job.heldout.open().items)
-    return open_metric(job.verify.metric, job.spec_folder, labels)
+    return open_metric(job.verify.metric, job.spec_folder, labels, hooks_allowed=job.hooks_allowed)
 
 
 def _localize(job: VerifyInputs, out: Path, progress: Progress) -> tuple[TensorError, ...]:

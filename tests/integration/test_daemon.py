@@ -1,0 +1,242 @@
+"""The daemon as people run it: a real process, real specs, real signals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workshop import Workshop
+from trtd.daemon.orphans import MARKER
+from trtd.registry.layout import Registry
+
+PATIENCE_S = 90.0
+CONFIG = """\
+[watch]
+settle_spec_s = 0.2
+settle_s = 0.2
+[retry]
+backoff_s = 1.0
+wait_s = 1.0
+[access]
+roots = ["{root}"]
+"""
+
+
+class Host:
+    """A registry and the daemons that are run on it."""
+
+    def __init__(self, workshop: Workshop, log: Path) -> None:
+        self.workshop = workshop
+        self.registry = workshop.registry
+        self.log = log
+        self.processes: list[subprocess.Popen[bytes]] = []
+        (self.registry.root / "trtd.toml").write_text(CONFIG.format(root=workshop.folder))
+
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "trtd", "run", "--registry", str(self.registry.root)]
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment}
+            )
+        self.processes.append(process)
+        return process
+
+    def trtd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "trtd", *arguments, "--registry", str(self.registry.root)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+
+    def status(self) -> dict[str, Any]:
+        ran = self.trtd("status", "--json")
+        found = json.loads(ran.stdout) if ran.stdout else {}
+        assert isinstance(found, dict)
+        return found
+
+    def phase(self, key: str) -> str | None:
+        subjects = (self.status().get("data") or {}).get("subjects", [])
+        return next((subject["phase"] for subject in subjects if subject["key"] == key), None)
+
+    def drop(self, name: str = "tiny", **options: Any) -> Path:
+        """Write a spec of the workshop's model into the watched folder, as an editor does."""
+        text = self.workshop.spec(name, **options).read_text().replace("../", f"{self.workshop.folder}/")
+        made = self.registry.specs / f"{name}.toml"
+        fresh = made.with_name(f".{name}.tmp")
+        fresh.write_text(text)
+        fresh.replace(made)
+        return made
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < give_up_s, f"{what}; the daemon's log:\n{self.log.read_text()[-4000:]}"
+            time.sleep(0.1)
+
+    def marked(self) -> list[int]:
+        """Living processes that were started by a daemon of this registry."""
+        wanted = f"{MARKER}={os.path.realpath(self.registry.root)}|".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if any(entry.startswith(wanted) for entry in (folder / "environ").read_bytes().split(b"\0")):
+                    found.append(int(folder.name))
+        return found
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def host(own: Workshop, tmp_path: Path) -> Iterator[Host]:
+    made = Host(own, tmp_path / "daemon.log")
+    yield made
+    made.close()
+
+
+def _whole(registry: Registry, name: str) -> bool:
+    """Every published version has the files of its manifest, with their digests."""
+    for version in registry.versions(name):
+        files = json.loads((registry.record(name, version) / "manifest.json").read_bytes())["files"]
+        for file, facts in files.items():
+            digest = hashlib.sha256((registry.engine(name, version) / file).read_bytes()).hexdigest()
+            if facts["sha256"].removeprefix("sha256:") != digest:
+                return False
+    return True
+
+
+def test_a_dropped_spec_becomes_an_engine_and_an_edited_one_another(host: Host) -> None:
+    """The whole promise: nobody types build."""
+    host.start()
+    spec = host.drop(precision='"fp16"')
+    host.wait(lambda: host.registry.versions("tiny") == (1,), "nothing was published")
+    host.wait(lambda: host.phase("tiny.toml") == "ready", "it never became ready")
+    assert _whole(host.registry, "tiny")
+    for _ in range(20):
+        spec.touch()
+    fresh = spec.read_text().replace('"fp16"', '"fp32"')
+    assert fresh != spec.read_text()
+    spec.write_text(fresh)
+    host.wait(lambda: host.registry.versions("tiny") == (1, 2), "the edit was not built")
+    spec.unlink()
+    host.wait(lambda: host.phase("tiny.toml") is None, "the deleted spec is still shown")
+    assert host.registry.versions("tiny") == (1, 2)  # on_delete = "keep"
+
+
+def test_bad_specs_are_named_and_disturb_nobody(host: Host) -> None:
+    """One author's mistake would stop everybody's builds, or the daemon."""
+    daemon = host.start()
+    specs = host.registry.specs
+    (specs / "broken.toml").write_text("[model\n")
+    os.mkfifo(specs / "pipe.toml")
+    (specs / "loop.toml").symlink_to("loop.toml")
+    (specs / "folder.toml").mkdir()
+    with suppress(OSError):
+        (specs / os.fsdecode(b"r\xff\x1b[31m\n.toml")).write_text("x = 1")
+    host.drop(precision='"fp16"')
+    host.wait(lambda: host.registry.versions("tiny") == (1,), "the good spec was not built")
+    for key in ("broken.toml", "pipe.toml", "loop.toml", "folder.toml"):
+        assert host.phase(key) == "invalid"
+    shown = host.trtd("status")
+    assert shown.returncode == 0
+    assert "\x1b[31m" not in shown.stdout
+    assert daemon.poll() is None
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(host: Host) -> None:
+    """A power cut would leave orphans, torn versions, or an engine that is never built."""
+    host.drop(precision='["fp16", "int8"]')
+    for pause_s in (0.5, 1.5, 3.0):
+        daemon = host.start()
+        time.sleep(pause_s)
+        daemon.kill()
+        daemon.wait()
+        host.wait(lambda: not host.marked(), "orphans are left")
+    host.start()
+    host.wait(lambda: host.phase("tiny.toml") == "ready", "it never became ready")
+    for name in ("tiny-fp16", "tiny-int8"):
+        assert host.registry.versions(name)
+        assert _whole(host.registry, name)
+    assert list(host.registry.staging.iterdir()) == []
+
+
+def test_a_killed_worker_is_told_and_tried_again(host: Host) -> None:
+    """The out-of-memory killer would end a spec for good."""
+    host.start()
+    host.drop(precision='"int8"')
+    host.wait(lambda: bool(host.marked()), "no build was started")
+    for pid in host.marked():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    host.wait(lambda: host.registry.versions("tiny") == (1,), "it was not tried again")
+    assert "WARNING" in host.log.read_text().upper()
+
+
+def test_a_second_daemon_names_the_first(host: Host) -> None:
+    """Two daemons on one registry would build everything twice, against each other."""
+    first = host.start()
+    host.wait(lambda: host.trtd("status").returncode == 0, "it did not start")
+    second = host.trtd("run")
+    assert second.returncode == 3
+    assert str(first.pid) in second.stderr
+
+
+def test_sigterm_leaves_no_process(host: Host) -> None:
+    """`systemctl stop` would hang, or leave a build that writes on."""
+    daemon = host.start()
+    host.drop(precision='"int8"')
+    host.wait(lambda: bool(host.marked()), "no build was started")
+    daemon.terminate()
+    assert daemon.wait(timeout=PATIENCE_S) == 0
+    assert host.marked() == []
+    assert host.trtd("pause", "tiny").returncode == 4  # nobody is there to take the command
+
+
+def test_it_tells_the_service_manager(host: Host, tmp_path: Path) -> None:
+    """Type=notify: without READY the service never counts as started, without WATCHDOG it is restarted for ever."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = f"/tmp/trtd-notify-{os.getpid()}"  # pytest's folders are too deep for a socket
+        Path(address).unlink(missing_ok=True)
+        manager.bind(address)
+        manager.settimeout(PATIENCE_S)
+        try:
+            daemon = host.start(NOTIFY_SOCKET=address, WATCHDOG_USEC="1000000")
+            told: list[str] = []
+            while not any("READY=1" in text for text in told) or not any("WATCHDOG=1" in text for text in told):
+                told.append(manager.recv(4096).decode())
+            daemon.send_signal(signal.SIGHUP)
+            while not any("RELOADING=1" in text for text in told):
+                told.append(manager.recv(4096).decode())
+            daemon.terminate()
+            while not any("STOPPING=1" in text for text in told):
+                told.append(manager.recv(4096).decode())
+            assert daemon.wait(timeout=PATIENCE_S) == 0
+        finally:
+            Path(address).unlink(missing_ok=True)
+
+
+def test_pause_cancel_retry(host: Host) -> None:
+    """Whoever wants the machine for an hour would have to stop the daemon."""
+    host.start()
+    host.wait(lambda: host.trtd("status").returncode == 0, "it did not start")
+    host.drop(precision='"int8"')
+    host.wait(lambda: host.phase("tiny.toml") == "building", "no build was started")
+    assert host.trtd("cancel", "tiny").returncode == 0
+    host.wait(lambda: host.phase("tiny.toml") == "stalled", "it was not cancelled")
+    assert host.registry.versions("tiny") == ()
+    assert host.trtd("pause", "tiny").returncode == 0
+    assert host.phase("tiny.toml") == "paused"
+    assert host.trtd("resume", "tiny").returncode == 0
+    assert host.trtd("retry", "tiny").returncode == 0
+    host.wait(lambda: host.registry.versions("tiny") == (1,), "retry did not build")

@@ -1,0 +1,89 @@
+"""watchdog, and what is to be known about it: which events count, how its threads end, how it is given up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from watchdog import events
+from watchdog.observers import Observer as WatchdogObserver
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+RETIRE_S = 2.0
+
+Hear = Callable[[frozenset[Path]], None]
+"""Is told the folders in which something happened, in a thread of watchdog's."""
+
+# Reading must not wake anybody: the scan reads, and would wake itself. With a filter the kernel does not even tell.
+_FILTER: list[type[events.FileSystemEvent]] = [
+    events.FileCreatedEvent,
+    events.DirCreatedEvent,
+    events.FileModifiedEvent,
+    events.FileMovedEvent,
+    events.DirMovedEvent,
+    events.FileDeletedEvent,
+    events.DirDeletedEvent,
+    events.FileClosedEvent,
+    *filter(None, [getattr(events, "FileAttribEvent", None)]),  # before watchdog 7 these are FileModifiedEvents
+]
+
+
+class Observer:
+    """One observer of watchdog's and its threads. Raises ``OSError`` where inotify does."""
+
+    def __init__(self) -> None:
+        self._observer: BaseObserver = WatchdogObserver()
+        self._observer.start()
+
+    def watch(self, folder: Path, hear: Hear, *, tree: bool) -> ObservedWatch:
+        """Watch a folder, with all below it if it is a ``tree``."""
+        ear = _Ear(folder, hear, tree)
+        return self._observer.schedule(ear, str(folder), recursive=tree, event_filter=_FILTER)
+
+    def unwatch(self, watch: ObservedWatch) -> None:
+        """Stop watching. May raise anything; the observer is to be given up then."""
+        self._observer.unschedule(watch)
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """All threads, those included that watchdog keeps to itself: without any one of them it is blind."""
+        parts = [self._observer, getattr(self._observer, "_inotify_fd", None)]
+        for emitter in list(self._observer.emitters):
+            parts += [emitter, getattr(emitter, "_inotify", None)]
+        return tuple(part for part in parts if isinstance(part, threading.Thread))
+
+    def retire(self) -> None:
+        """Stop everything. What hangs in it must not hang the caller, so another thread does it."""
+        thread = threading.Thread(target=self._stop, name="retire-observer", daemon=True)
+        thread.start()
+        thread.join(RETIRE_S)
+
+    def _stop(self) -> None:
+        with contextlib.suppress(Exception):  # it is given up: nobody is left to care
+            self._observer.stop()
+            self._observer.join()
+
+
+class _Ear(events.FileSystemEventHandler):
+    """Hears for one watch. An exception here would end watchdog's thread, silently."""
+
+    def __init__(self, folder: Path, hear: Hear, tree: bool) -> None:
+        self._folder = folder
+        self._hear = hear
+        self._is_tree = tree
+
+    def dispatch(self, event: events.FileSystemEvent) -> None:
+        with contextlib.suppress(Exception):
+            self._hear(frozenset(_folders(event)) if self._is_tree else frozenset({self._folder}))
+
+
+def _folders(event: events.FileSystemEvent) -> Iterator[Path]:
+    for text in (event.src_path, event.dest_path):
+        if text:
+            path = Path(os.fsdecode(text))
+            yield path.parent
+            if event.is_directory:
+                yield path

@@ -1,0 +1,120 @@
+"""A build that runs: its stage, how far that is, how long it took and will take."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from trtd.status import StageStatus, SubjectStatus
+from trtd.ui.dashboard.blocks import Lines, bar, blank, joined, pulse, spread
+from trtd.ui.dashboard.scene import Scene
+from trtd.ui.dashboard.theme import BOLD, CYAN, GREEN, QUIET
+from trtd.ui.progress import duration
+
+_TAIL_WIDTH = 22  # 57 % · 16:05 min left
+_STAGE_WIDTH = 9  # the longest names: calibrate, reference
+
+
+def count_text(stage: StageStatus) -> str:
+    """``32/64``; ``32`` if nobody knows of how many; nothing of what is one step."""
+    if stage.total is None:
+        return f"{stage.done:,}" if stage.done else ""
+    return f"{stage.done:,}/{stage.total:,}" if stage.total > 1 else ""
+
+
+def stage_bar(scene: Scene, stage: StageStatus | None, width: int) -> Text:
+    if stage is None or not stage.total:
+        return pulse(scene.look, scene.now, width, CYAN)
+    return bar(scene.look, stage.done / stage.total, width, CYAN)
+
+
+def times(scene: Scene, subject: SubjectStatus) -> tuple[str, str]:
+    """How long the build has run, and how long its stage will still take; empty where that is not known."""
+    stage, now = scene.live.get(subject.key), scene.now
+    began = subject.started_at if subject.started_at is not None else stage.started_at if stage else None
+    elapsed = duration(max(now - began, 0.0) // 1 or 0.0) if began is not None else ""
+    left = scene.context.pace.remaining_s(subject.key, stage, now) if stage else None
+    return elapsed.replace(".0 s", " s"), "" if left is None else f"{duration(max(round(left), 1))} left".replace(
+        ".0", ""
+    )
+
+
+def build_cell(scene: Scene, subject: SubjectStatus, width: int) -> Text:
+    """Bar, stage, count and times in one line, as far as they fit."""
+    look, stage = scene.look, scene.live.get(subject.key)
+    if stage is None:
+        return _without_stage(scene, subject)
+    elapsed, left = times(scene, subject)
+    count = count_text(stage)
+    dot = look.own(" · ", QUIET)
+    name = look.foreign(stage.stage)
+    name.pad_right(_STAGE_WIDTH - name.cell_len)
+    wide = 20 if width >= 70 else 14 if width >= 52 else 8
+    line = joined(stage_bar(scene, stage, wide), " ", name)
+    for text in (left, elapsed, count):
+        if text and line.cell_len + 3 + len(text) <= width:
+            line = joined(line, dot, look.own(text))
+    return line
+
+
+def _without_stage(scene: Scene, subject: SubjectStatus) -> Text:
+    if not scene.snapshot.alive:
+        return scene.look.own("ended with the daemon", QUIET)
+    elapsed, _ = times(scene, subject)
+    return scene.look.own(" · ".join(filter(None, ("starting", elapsed))), CYAN)
+
+
+def stage_lines(scene: Scene, subject: SubjectStatus, width: int) -> Lines:
+    """The build in three lines: stage and times, a long bar, the stages that are over."""
+    look, stage = scene.look, scene.live.get(subject.key)
+    elapsed, left = times(scene, subject)
+    if stage is None:
+        return [_without_stage(scene, subject)]
+    what = joined(look.foreign(stage.stage, CYAN))
+    for text in (count_text(stage), stage.note):
+        if text:
+            what = joined(what, look.own(" · ", QUIET), look.foreign(text))
+    clock = look.own(elapsed)
+    what = look.fitted(what, max(width - clock.cell_len - 1, 0))
+    share = f"{stage.done * 100 // stage.total} %" if stage.total else ""
+    tail = look.own(" · ".join(filter(None, (share, left))))
+    room = max(tail.cell_len + 1, _TAIL_WIDTH)
+    long = joined(stage_bar(scene, stage, max(width - room, 4)), look.fitted(tail, room, right=True))
+    return [joined(what, " ", clock), long, *_steps(scene, stage, width)]
+
+
+def _steps(scene: Scene, stage: StageStatus, width: int) -> Lines:
+    """``✓ convert 4 s  ✓ calibrate stored  ● verify``; the latest, if not all fit."""
+    look = scene.look
+    parts = [
+        joined(
+            look.own("✓ ", GREEN), look.foreign(name), look.own(" stored" if cached else f" {duration(took)}", QUIET)
+        )
+        for name, took, cached in stage.finished
+    ]
+    if not parts:
+        return []
+    if not (stage.finished and stage.finished[-1][0] == stage.stage):
+        parts.append(joined(look.own("● ", CYAN), look.foreign(stage.stage)))
+    while len(parts) > 1 and sum(part.cell_len + 2 for part in parts) - 2 > width:
+        parts.pop(0)
+    line = blank()
+    for part in parts:
+        line = joined(line, "  " if line else "", part)
+    return [line]
+
+
+def build_lines(scene: Scene, subject: SubjectStatus, width: int) -> Lines:
+    """Like :func:`stage_lines`, headed by the subject's name, for a list of builds."""
+    look, stage = scene.look, scene.live.get(subject.key)
+    elapsed, _ = times(scene, subject)
+    clock = look.own(elapsed if scene.snapshot.alive else "")
+    name = joined(look.own("● ", CYAN), look.short(subject.name, max(width - clock.cell_len - 16, 8), BOLD))
+    what = (
+        f"{stage.stage} {count_text(stage)}".rstrip()
+        if stage
+        else "starting"
+        if scene.snapshot.alive
+        else "ended with the daemon"
+    )
+    head = spread(look, joined(name, "  ", look.foreign(what, CYAN)), clock, width)
+    return [head, *stage_lines(scene, subject, width)[1:]]
