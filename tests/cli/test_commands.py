@@ -35,6 +35,9 @@ WORKING: dict[str, Callable[[Workshop], list[str | Path]]] = {
     "doctor": lambda s: ["doctor"],
     "schema": lambda s: ["schema"],
 }
+# Those that need a daemon, or are about one, have tests of their own: test_daemon_commands, test_config,
+# test_install_service and tests/integration/test_daemon.py.
+ABOUT_DAEMONS = {"run", "status", "logs", "pause", "resume", "retry", "cancel", "config", "install-service"}
 # What fails, without harm.
 FAILING: dict[str, tuple[Callable[[Workshop], list[str | Path]], int]] = {
     "init": (lambda s: ["init", s.model], 3),
@@ -58,7 +61,7 @@ def _in_registry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("TRTD_REGISTRY", str(request.getfixturevalue("shop").registry.root))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ABOUT_DAEMONS])
 def test_json_is_one_document_on_success(command: str, shop: Workshop, trtd: Trtd) -> None:
     """Scripts would stumble over what else is printed, or not know which form of the document this is."""
     arguments = WORKING[command](shop)
@@ -76,7 +79,7 @@ def test_json_is_one_document_on_success(command: str, shop: Workshop, trtd: Trt
     assert ran.out.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ABOUT_DAEMONS])
 def test_json_is_one_document_on_failure(command: str, shop: Workshop, trtd: Trtd) -> None:
     """A script would find no reason, or a reason that does not match the exit status."""
     make, status = FAILING[command]

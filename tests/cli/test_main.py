@@ -72,7 +72,7 @@ def test_every_command_explains_itself_by_an_example(command: str, trtd: Trtd, c
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert "--json" in shown
-    assert f"example:\n  trtd {command}" in shown
+    assert f"trtd {command}" in shown.partition("example:\n")[2]
 
 
 def test_version_needs_no_installation(trtd: Trtd) -> None:

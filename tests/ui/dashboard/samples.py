@@ -87,11 +87,17 @@ def ordinary() -> Snapshot:
         subject("segformer", "queued", queued_at=NOW - 44, priority=10, reasons=("the spec changed",)),
         subject("direction", "queued", queued_at=NOW - 66, reasons=("a new spec",)),
         subject("barcode", "settling", engines=()),
-        subject("clip", "backoff", problem=problem("calibrate ran out of memory", ""), failures=2, next_try_at=NOW + 17),
+        subject(
+            "clip", "backoff", problem=problem("calibrate ran out of memory", ""), failures=2, next_try_at=NOW + 17
+        ),
         subject("lock", "waiting", problem=problem("the GPU is busy", ""), next_try_at=NOW + 5),
         subject("ppocr-rec", "stalled", minutes=12, problem=problem(), failures=1),
-        subject("slanet", "invalid", problem=Problem("spec", "1 fault in the spec\nslanet.toml:14: methd: no such key")),
-        subject("twin", "conflict", problem=Problem("conflict", 'the name "twin" also claimed by other.toml', "rename")),
+        subject(
+            "slanet", "invalid", problem=Problem("spec", "1 fault in the spec\nslanet.toml:14: methd: no such key")
+        ),
+        subject(
+            "twin", "conflict", problem=Problem("conflict", 'the name "twin" also claimed by other.toml', "rename")
+        ),
         subject("resnet18", "stale", reasons=("onnxruntime 1.23.2 → 1.24.0",)),
         subject("old", "paused"),
     ]

@@ -26,7 +26,9 @@ def main(mode: str) -> int:
             raise StorageError("the state database cannot be read", where="state.db")
         return snapshot
 
-    return watch(read, report=lambda name, version: None, log_tail=lambda subject: [f"log of {subject.name}", "\x1b[2Jend"])
+    return watch(
+        read, report=lambda name, version: None, log_tail=lambda subject: [f"log of {subject.name}", "\x1b[2Jend"]
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ def _faithful(engine: EngineStatus) -> float:
     return -math.inf if math.isnan(engine.sqnr_db) else min(engine.sqnr_db, 1e299)
 
 
+def title(subject: SubjectStatus) -> str:
+    """Its name; its key, if nothing of the name can be seen."""
+    return subject.name if subject.name.strip() else subject.key
+
+
 def condition(subject: SubjectStatus, kind: ConditionType) -> Condition | None:
     return next((c for c in subject.conditions if c.type == kind), None)
 
@@ -52,14 +57,9 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def what_failed(subject: SubjectStatus) -> str:
-    """The problem's message, several lines perhaps; empty if there is no problem."""
-    return subject.problem.message if subject.problem else ""
-
-
 def situation(subject: SubjectStatus, now: float) -> str:
     """What is the matter with a subject that is not being built, in one line."""
-    phase, problem = subject.phase, one_line(what_failed(subject))
+    phase, problem = subject.phase, _problem(subject)
     reasons = one_line("; ".join(subject.reasons))
     if phase == "queued":
         waited = f"waits {age(now - subject.queued_at)}" if subject.queued_at is not None else "waits"
@@ -100,6 +100,15 @@ def next_step(subject: SubjectStatus) -> str:
         "paused": f"trtd resume {name}",
         "backoff": f"at once: trtd retry {name}",
     }.get(subject.phase, "")
+
+
+def _problem(subject: SubjectStatus) -> str:
+    """The problem's message in one line; of a spec's the faults themselves, which follow a line that counts them."""
+    message = subject.problem.message if subject.problem else ""
+    if subject.problem and subject.problem.code == "spec":
+        _, _, faults = message.partition("\n")
+        message = faults or message
+    return one_line(message)
 
 
 def _said(subject: SubjectStatus, kind: ConditionType) -> str:

@@ -64,12 +64,15 @@ class Look:
         return encodable(visible(text), self.encoding)
 
     def fitted(self, text: Text, width: int, *, right: bool = False) -> Text:
-        """A copy of exactly ``width`` terminal columns: cut with an ellipsis, or filled with blanks."""
-        width = max(width, 0)
+        """``text`` in exactly ``width`` terminal columns: cut with an ellipsis, or filled with blanks."""
+        width, length = max(width, 0), text.cell_len
+        if length == width:
+            return text
         line = text.copy()
-        if line.cell_len > width:
+        if length > width:
             line.truncate(width, overflow="ellipsis" if self.unicode else "crop")
-        if missing := width - line.cell_len:
+            length = line.cell_len
+        if missing := width - length:
             line.pad_left(missing) if right else line.pad_right(missing)
         return line
 

@@ -134,6 +134,6 @@ def _narrow(scene: Scene, width: int, height: int) -> tuple[Lines, int]:
 
 
 def _list_height(scene: Scene, height: int, least_below: int) -> int:
-    """Room for all rows if that is not more than what ``least_below`` leaves; never less than half."""
-    wanted = len(scene.rows) + 3
-    return max(height // 2, min(wanted, height - least_below))
+    """Room for all subjects, listed or not (typing a filter must not move things), of what ``least_below`` leaves."""
+    wanted = max(len(scene.snapshot.subjects), 5) + 3
+    return min(wanted, height - least_below)

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from trtd.status import Condition, SubjectStatus
 from trtd.ui.dashboard.blocks import Heading, Lines, blank, framed, joined, spread
+from trtd.ui.dashboard.facts import title
 from trtd.ui.dashboard.panels.events import history_lines
 from trtd.ui.dashboard.panels.panel import inner
 from trtd.ui.dashboard.panels.report import report_lines
@@ -33,7 +34,7 @@ def detail_lines(scene: Scene, width: int, height: int, boxed: bool) -> tuple[Li
     most = min(len(summary) + frame, max(height // 2, 0))
     if height < 12:
         most = 0
-    head = Heading(look.short(subject.name, max(room - 30, 8), BOLD), look.own("Esc: back", FRAME))
+    head = Heading(look.short(title(subject), max(room - 30, 8), BOLD), look.own("Esc: back", FRAME))
     above = framed(look, head, summary, width, most, boxed=boxed)
     page = max(height - most - frame, 0)
     content = _content(scene, subject, room)
@@ -85,7 +86,7 @@ def _report(scene: Scene, subject: SubjectStatus, detail: Detail, width: int) ->
     look = scene.look
     lines = look.folded(detail.trouble, width, RED) if detail.trouble else []
     if not detail.reports:
-        return lines or [look.own("no report: nothing of this has been verified yet", QUIET)]
+        return lines or [look.own("no report: none of its engines has been verified", QUIET)]
     index = scene.view.choice % len(detail.reports)
     of, report = detail.reports[index]
     note = f"{index + 1} of {len(detail.reports)}, e: the next" if len(detail.reports) > 1 else ""

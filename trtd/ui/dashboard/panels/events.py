@@ -22,7 +22,10 @@ def event_line(scene: Scene, event: Event, width: int) -> Text:
     look = scene.look
     sign, style = event_sign(event.kind)
     loud = event.kind in _LOUD
-    name = look.fitted(look.foreign(event.name or "daemon", BOLD if loud else ""), max(8, min(22, width // 4)))
+    name = look.fitted(
+        look.foreign((event.name if event.name.strip() else event.subject) or "daemon", BOLD if loud else ""),
+        max(8, min(22, width // 4)),
+    )
     text = look.prose(one_line(event.text), "" if loud else QUIET)
     time = look.own(f"{moment(event.at, scene.now)} ", QUIET)
     return look.fitted(joined(time, look.own(f"{sign} ", style), name, "  ", text), width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from trtd.ui.dashboard.blocks import Heading, Lines, heading, joined, spread
-from trtd.ui.dashboard.facts import changed_at, situation
+from trtd.ui.dashboard.facts import changed_at, situation, title
 from trtd.ui.dashboard.panels.panel import Panel
 from trtd.ui.dashboard.panels.selected import problem_lines
 from trtd.ui.dashboard.scene import Scene
@@ -21,7 +21,7 @@ def _lines(scene: Scene, width: int, height: int) -> Lines:
     for subject in scene.survey.needs:
         at = changed_at(subject)
         note = look.own(f"{subject.phase} {age(scene.now - at) if at else ''}".rstrip(), QUIET)
-        name = look.short(subject.name, max(width - note.cell_len - 4, 4), BOLD)
+        name = look.short(title(subject), max(width - note.cell_len - 4, 4), BOLD)
         entry = [spread(look, joined(look.own(f"{phase_sign(subject.phase)} ", RED), name), note, width)]
         body = problem_lines(look, subject, max(width - 2, 1), _MESSAGE_LINES)
         if subject.problem is None and (text := situation(subject, scene.now)):

@@ -42,7 +42,7 @@ def column(scene: Scene, panels: Sequence[Panel], width: int, height: int, boxed
     least; what is left over at the end goes to the last.
     """
     frame = 2 if boxed else 1
-    wanted = [min(len(panel.lines(scene, inner(width, boxed), height)), panel.most) for panel in panels]
+    wanted = [len(panel.lines(scene, inner(width, boxed), min(height, panel.most))) for panel in panels]
     heights = [0] * len(panels)
     free = height
     for index, panel in enumerate(panels):

@@ -6,10 +6,13 @@ from rich.text import Text
 
 from trtd.status import StageStatus, SubjectStatus
 from trtd.ui.dashboard.blocks import Lines, bar, blank, joined, pulse, spread
+from trtd.ui.dashboard.facts import title
 from trtd.ui.dashboard.scene import Scene
 from trtd.ui.dashboard.theme import BOLD, CYAN, GREEN, QUIET
+from trtd.ui.dashboard.times import age
 from trtd.ui.progress import duration
 
+_LONG_S = 100 * 3600
 _TAIL_WIDTH = 22  # 57 % · 16:05 min left
 _STAGE_WIDTH = 9  # the longest names: calibrate, reference
 
@@ -31,11 +34,16 @@ def times(scene: Scene, subject: SubjectStatus) -> tuple[str, str]:
     """How long the build has run, and how long its stage will still take; empty where that is not known."""
     stage, now = scene.live.get(subject.key), scene.now
     began = subject.started_at if subject.started_at is not None else stage.started_at if stage else None
-    elapsed = duration(max(now - began, 0.0) // 1 or 0.0) if began is not None else ""
-    left = scene.context.pace.remaining_s(subject.key, stage, now) if stage else None
-    return elapsed.replace(".0 s", " s"), "" if left is None else f"{duration(max(round(left), 1))} left".replace(
-        ".0", ""
-    )
+    left_s = scene.context.pace.remaining_s(subject.key, stage, now) if stage else None
+    elapsed = "" if began is None else _whole(now - began)
+    return elapsed, "" if left_s is None else f"{_whole(max(left_s, 1.0))} left"
+
+
+def _whole(seconds: float) -> str:
+    """``4 s``, ``3:05 min``, ``1:02:09 h``, ``5 d``."""
+    if seconds >= _LONG_S:
+        return age(seconds)
+    return duration(int(max(seconds, 0.0))).replace(".0 s", " s")
 
 
 def build_cell(scene: Scene, subject: SubjectStatus, width: int) -> Text:
@@ -75,7 +83,7 @@ def stage_lines(scene: Scene, subject: SubjectStatus, width: int) -> Lines:
             what = joined(what, look.own(" · ", QUIET), look.foreign(text))
     clock = look.own(elapsed)
     what = look.fitted(what, max(width - clock.cell_len - 1, 0))
-    share = f"{stage.done * 100 // stage.total} %" if stage.total else ""
+    share = f"{min(stage.done * 100 // stage.total, 100)} %" if stage.total else ""
     tail = look.own(" · ".join(filter(None, (share, left))))
     room = max(tail.cell_len + 1, _TAIL_WIDTH)
     long = joined(stage_bar(scene, stage, max(width - room, 4)), look.fitted(tail, room, right=True))
@@ -108,7 +116,7 @@ def build_lines(scene: Scene, subject: SubjectStatus, width: int) -> Lines:
     look, stage = scene.look, scene.live.get(subject.key)
     elapsed, _ = times(scene, subject)
     clock = look.own(elapsed if scene.snapshot.alive else "")
-    name = joined(look.own("● ", CYAN), look.short(subject.name, max(width - clock.cell_len - 16, 8), BOLD))
+    name = joined(look.own("● ", CYAN), look.short(title(subject), max(width - clock.cell_len - 16, 8), BOLD))
     what = (
         f"{stage.stage} {count_text(stage)}".rstrip()
         if stage

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from trtd.status import SubjectStatus
 from trtd.ui.dashboard.blocks import Heading, Lines, heading, joined
-from trtd.ui.dashboard.facts import situation
+from trtd.ui.dashboard.facts import situation, title
 from trtd.ui.dashboard.panels.panel import Panel
 from trtd.ui.dashboard.scene import Scene
 from trtd.ui.dashboard.theme import QUIET, YELLOW, phase_sign
@@ -23,7 +23,7 @@ def _lines(scene: Scene, width: int, height: int) -> Lines:
 
 def _line(scene: Scene, subject: SubjectStatus, mark: str, width: int) -> Text:
     look = scene.look
-    name = look.fitted(look.foreign(subject.name), max(12, min(28, width // 3)))
+    name = look.fitted(look.foreign(title(subject)), max(12, min(28, width // 3)))
     priority = f"priority {subject.priority} · " if subject.priority and subject.phase == "queued" else ""
     text = look.prose(priority + situation(subject, scene.now), QUIET)
     head = look.own(mark.rjust(2), YELLOW)

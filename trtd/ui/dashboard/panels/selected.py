@@ -6,7 +6,7 @@ from rich.text import Text
 
 from trtd.status import EngineStatus, SubjectStatus
 from trtd.ui.dashboard.blocks import Heading, Lines, joined, spread
-from trtd.ui.dashboard.facts import changed_at, condition, next_step, next_try, one_line, situation
+from trtd.ui.dashboard.facts import changed_at, condition, next_step, next_try, one_line, situation, title
 from trtd.ui.dashboard.look import Look
 from trtd.ui.dashboard.panels import figures_row
 from trtd.ui.dashboard.panels.panel import Panel
@@ -103,7 +103,7 @@ def _heading(scene: Scene) -> Heading:
     subject, look = scene.selected, scene.look
     if subject is None:
         return Heading(look.own("selected", BOLD), look.own(""))
-    return Heading(look.short(subject.name, 40, BOLD), look.own("Enter opens it", FRAME))
+    return Heading(look.short(title(subject), 40, BOLD), look.own("Enter opens it", FRAME))
 
 
 SELECTED = Panel(_heading, _lines, least=4, most=12)

@@ -10,7 +10,7 @@ from rich.text import Text
 from trtd.status import SubjectStatus
 from trtd.ui.dashboard.arrange import longest_name
 from trtd.ui.dashboard.blocks import Heading, Lines, heading, joined
-from trtd.ui.dashboard.facts import changed_at, main_engine, precisions, situation
+from trtd.ui.dashboard.facts import changed_at, main_engine, precisions, situation, title
 from trtd.ui.dashboard.panels import figures_row
 from trtd.ui.dashboard.panels.panel import Panel
 from trtd.ui.dashboard.panels.progress import build_cell
@@ -99,7 +99,7 @@ def _spaced(cells: list[Text]) -> list[Text | str]:
 
 
 def _name(scene: Scene, subject: SubjectStatus, width: int) -> Text:
-    return scene.look.foreign(subject.name, "" if group_of(subject.phase) in ("ready", "paused") else BOLD)
+    return scene.look.foreign(title(subject), "" if group_of(subject.phase) in ("ready", "paused") else BOLD)
 
 
 def _situation(scene: Scene, subject: SubjectStatus, width: int) -> Text:
