@@ -413,6 +413,25 @@ def test_following_a_log(tmp_path: Path) -> None:
     follow.follower.close()
 
 
+def test_the_last_line_of_an_attempt_is_not_lost(tmp_path: Path) -> None:
+    """Of all lines the one that says why it failed: written while the follower was just looking for the next log."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("one\n")
+    second.write_text("two\n")
+    at = [first]
+
+    def path() -> Path:
+        if at[0] == second:
+            first.write_text("one\nlast\n")
+        return at[0]
+
+    follow = Follow(path)
+    assert follow.new() == ["<first>", "one"]
+    at[0] = second
+    assert follow.new() == ["last", "<second>", "two"]
+    follow.follower.close()
+
+
 def test_a_log_that_moves_into_the_record_is_not_printed_twice(tmp_path: Path) -> None:
     """At the end of every good build all of its log would run through the terminal a second time."""
     log, record = tmp_path / "digits-77.log", tmp_path / "build.log"

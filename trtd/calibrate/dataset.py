@@ -10,10 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from trtd.calibrate.arrays import ArrayFile, open_arrays
 from trtd.calibrate.fitting import check_header, check_names, fit_item, show, target_dtype
 from trtd.calibrate.images import ImageRecipe, plan_images, read_image
 from trtd.calibrate.items import Batch, ItemRef, shapes_of, stack
@@ -21,10 +17,13 @@ from trtd.calibrate.listing import Kind, Listing, list_files
 from trtd.errors import DataError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from trtd.calibrate.arrays import ArrayFile
     from trtd.model.facts import TensorFacts
     from trtd.spec.schema import Preprocess
 
-Array = NDArray[Any]
+    Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,8 @@ class Dataset:
                 yield from zip(refs, rows, strict=True)
 
     def _read_image(self, item: ItemRef, recipe: ImageRecipe) -> Array:
+        import numpy as np
+
         pixels = read_image(self.root / item.file, recipe)
         dtype = target_dtype(self.inputs[0])
         if dtype.kind == "f":
@@ -174,6 +175,8 @@ def open_dataset(
 
 
 def _open_array_file(listing: Listing, file: str, inputs: Sequence[TensorFacts]) -> ArrayFile:
+    from trtd.calibrate.arrays import open_arrays
+
     path = listing.root / file
     if listing.kind == "npy" and len(inputs) != 1:
         raise DataError(

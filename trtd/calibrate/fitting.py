@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trtd.errors import DataError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # numpy is imported where it works: `trtd check` on images does without
+    import numpy as np
+    from numpy.typing import NDArray
+
     from trtd.model.facts import TensorFacts
 
-Array = NDArray[Any]
+    Array = NDArray[Any]
 
 
 def check_names(names: Iterable[str], inputs: Sequence[TensorFacts], where: str) -> None:
@@ -39,6 +39,8 @@ def check_names(names: Iterable[str], inputs: Sequence[TensorFacts], where: str)
 
 def check_header(shape: Sequence[int], dtype: np.dtype[Any], tensor: TensorFacts, where: str) -> None:
     """Raise ``DataError`` unless one item of this dtype and shape, leading axis of one included, fits the input."""
+    import numpy as np
+
     wanted = target_dtype(tensor)
     between_integers = dtype.kind in "iu" and wanted.kind in "iu"  # each value is checked when it is loaded
     if not between_integers and not np.can_cast(dtype, wanted, "same_kind"):
@@ -89,6 +91,8 @@ def target_dtype(tensor: TensorFacts) -> np.dtype[Any]:
 
 @cache
 def _numpy_dtype(name: str) -> np.dtype[Any] | None:
+    import numpy as np
+
     with contextlib.suppress(TypeError):
         return np.dtype(name)
     return None
@@ -100,6 +104,8 @@ def show(shape: Sequence[int | None]) -> str:
 
 
 def _fit_array(array: Array, tensor: TensorFacts, where: str) -> Array:
+    import numpy as np
+
     if array.ndim == len(tensor.shape) - 1:
         array = array[np.newaxis]
     check_header(array.shape, array.dtype, tensor, where)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trtd.calibrate.fitting import show, target_dtype
 from trtd.errors import DataError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # numpy and Pillow are imported where they work: `trtd check` lists images without decoding any
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from trtd.model.facts import TensorFacts
@@ -119,6 +118,8 @@ def read_image(path: Path, recipe: ImageRecipe) -> NDArray[np.float32]:
     Raises:
         DataError: the file cannot be decoded; names it.
     """
+    import numpy as np
+
     image = _fit(decode(path, gray=recipe.channels == "gray"), recipe)
     pixels = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, -1)
     if recipe.channels == "bgr":
@@ -132,7 +133,7 @@ def read_image(path: Path, recipe: ImageRecipe) -> NDArray[np.float32]:
 
 def decode(path: Path, *, gray: bool) -> Image.Image:
     """The image as mode ``RGB`` or ``L``, upright. Raises ``DataError`` naming the file."""
-    from PIL import Image, ImageOps  # only now: `trtd check` lists images without decoding any
+    from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
@@ -152,6 +153,7 @@ def decode(path: Path, *, gray: bool) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
+    import numpy as np
     from PIL import Image
 
     if image.mode.startswith("I"):  # Pillow clips 16-bit values at 255 instead of scaling them

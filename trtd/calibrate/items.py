@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-Array = NDArray[Any]
+    Array = NDArray[Any]
 
 
 class ItemRef(NamedTuple):
@@ -42,6 +42,8 @@ def shapes_of(arrays: Mapping[str, Array]) -> list[tuple[int, ...]]:
 
 def stack(pending: Sequence[tuple[ItemRef, dict[str, Array]]], rows: int) -> Batch:
     """Join items of equal shapes along axis 0; repeats them from the start until there are ``rows``."""
+    import numpy as np
+
     items = tuple(item for item, _ in pending)
     first = pending[0][1]
     if rows == 1:

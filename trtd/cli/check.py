@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -24,11 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # A check does no algebra, and trtd brings no pydantic plugins: numpy's threads and the search through the metadata
-    # of every installed package would be a tenth of its time.
+    # Each would be a tenth of the time of a check: numpy's threads, where it needs numpy at all; a search for pydantic
+    # plugins in the metadata of every installed package; a search for cycles among classes that were just imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    gc.disable()
+    try:
+        return _run(args)
+    finally:
+        gc.enable()
 
+
+def _run(args: argparse.Namespace) -> int:
     from trtd.ui.machine import emit, emit_error
 
     checked = [_check(spec, args) for spec in distinct_specs(args.specs)]

@@ -13,6 +13,7 @@ import argparse
 import faulthandler
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from trtd.daemon.cancel import Cancel
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         die_with(options.parent)
         accept_signals()
         leave_no_core()
-        os.nice(NICENESS)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.nice(NICENESS)
     cancel.listen()
     faulthandler.enable()
     joined = options.group is not None and _join(options.group)

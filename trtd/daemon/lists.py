@@ -184,7 +184,7 @@ class Lists:
         self._allowed_s = min(self._allowed_s + since_s * self._budget, _SAVED_S * self._budget)
         while self._allowed_s > 0 and self._states:
             input_set, state = next(iter(self._states.items()))
-            if False:
+            if now_mono_s - state.listed_mono_s < ROUND_S:
                 break
             self._list(input_set, now_mono_s, looked)
             self._allowed_s -= state.cost_s

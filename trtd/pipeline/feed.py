@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from trtd.calibrate.dataset import Dataset, open_dataset
 from trtd.calibrate.items import Batch, ItemRef
@@ -17,7 +15,10 @@ from trtd.errors import DataError
 from trtd.model.facts import TensorFacts
 from trtd.spec.schema import Preprocess
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 TIMING_FEEDS = 8
 
@@ -72,6 +73,8 @@ class Feed(Document):
     def timing_feeds(self, batch: int) -> list[dict[str, Array]]:
         """A few inputs of ``batch`` items each, real ones, repeated where the set is smaller than a batch."""
         step = max(1, batch // (self.fixed_batch or 1))
+        import numpy as np
+
         singles = [b.feeds for b in islice(self.batches(), TIMING_FEEDS * step)]
         alike = [feeds for feeds in singles if _shapes(feeds) == _shapes(singles[0])]
         feeds = []

@@ -17,10 +17,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trtd.errors import RegistryError, StorageError
 from trtd.store.atomic import fsync_folder, on_one_mount, storage_errors
-from trtd.store.content import Store
+
+if TYPE_CHECKING:
+    from trtd.store.content import Store
 
 CONFIG_FILE = "config.pbtxt"
 MANIFEST_FILE = "manifest.json"
@@ -71,6 +74,10 @@ class Registry:
 
     @property
     def store(self) -> Store:
+        from trtd.store.content import (
+            Store,  # `trtd status` finds a registry in a third of the time that pydantic takes
+        )
+
         return Store(self.private)
 
     def init(self) -> None:

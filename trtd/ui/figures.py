@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from trtd.verify.report import Gate, Report
+if TYPE_CHECKING:
+    from trtd.verify.report import Gate, Report
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 ABSENT = "\N{EN DASH}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
@@ -32,6 +35,9 @@ def main(mode: str) -> int:
 
 
 if __name__ == "__main__":
+    if "job" not in sys.argv:  # the leader of a session that has no terminal yet; a job has its shell's
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     status = main(sys.argv[1] if len(sys.argv) > 1 else "")
-    print("left with", status)
+    with suppress(OSError):  # there may be no terminal any more
+        print("left with", status, flush=True)
     raise SystemExit(status)
