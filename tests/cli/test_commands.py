@@ -236,7 +236,7 @@ def test_rollback_and_gc_keep_a_whole_live_version(shop: Workshop, trtd: Trtd) -
     assert freed["bytes"] > 0
     assert shop.registry.versions("tiny-int8") == (3,)
     verify_files(shop.registry, "tiny-int8", 3)
-    assert "tiny-int8@1 was removed by gc" in trtd("show", "tiny-int8@1").err
+    assert "tiny-int8@1 is not published any more" in trtd("show", "tiny-int8@1").err
 
 
 def test_verify_exits_1_when_a_gate_is_missed_now(shop: Workshop, trtd: Trtd) -> None:

@@ -2,118 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.workshop import Workshop
-from trtd.daemon.orphans import MARKER
-from trtd.registry.layout import Registry
-
-PATIENCE_S = 90.0
-CONFIG = """\
-[watch]
-settle_spec_s = 0.2
-settle_s = 0.2
-[retry]
-backoff_s = 1.0
-wait_s = 1.0
-[access]
-roots = ["{root}"]
-"""
-
-
-class Host:
-    """A registry and the daemons that are run on it."""
-
-    def __init__(self, workshop: Workshop, log: Path) -> None:
-        self.workshop = workshop
-        self.registry = workshop.registry
-        self.log = log
-        self.processes: list[subprocess.Popen[bytes]] = []
-        (self.registry.root / "trtd.toml").write_text(CONFIG.format(root=workshop.folder))
-
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "trtd", "run", "--registry", str(self.registry.root)]
-        with self.log.open("ab") as output:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment}
-            )
-        self.processes.append(process)
-        return process
-
-    def trtd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "trtd", *arguments, "--registry", str(self.registry.root)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
-
-    def status(self) -> dict[str, Any]:
-        ran = self.trtd("status", "--json")
-        found = json.loads(ran.stdout) if ran.stdout else {}
-        assert isinstance(found, dict)
-        return found
-
-    def phase(self, key: str) -> str | None:
-        subjects = (self.status().get("data") or {}).get("subjects", [])
-        return next((subject["phase"] for subject in subjects if subject["key"] == key), None)
-
-    def drop(self, name: str = "tiny", **options: Any) -> Path:
-        """Write a spec of the workshop's model into the watched folder, as an editor does."""
-        text = self.workshop.spec(name, **options).read_text().replace("../", f"{self.workshop.folder}/")
-        made = self.registry.specs / f"{name}.toml"
-        fresh = made.with_name(f".{name}.tmp")
-        fresh.write_text(text)
-        fresh.replace(made)
-        return made
-
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < give_up_s, f"{what}; the daemon's log:\n{self.log.read_text()[-4000:]}"
-            time.sleep(0.1)
-
-    def marked(self) -> list[int]:
-        """Living processes that were started by a daemon of this registry."""
-        wanted = f"{MARKER}={os.path.realpath(self.registry.root)}|".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if any(entry.startswith(wanted) for entry in (folder / "environ").read_bytes().split(b"\0")):
-                    found.append(int(folder.name))
-        return found
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture
-def host(own: Workshop, tmp_path: Path) -> Iterator[Host]:
-    made = Host(own, tmp_path / "daemon.log")
-    yield made
-    made.close()
-
-
-def _whole(registry: Registry, name: str) -> bool:
-    """Every published version has the files of its manifest, with their digests."""
-    for version in registry.versions(name):
-        files = json.loads((registry.record(name, version) / "manifest.json").read_bytes())["files"]
-        for file, facts in files.items():
-            digest = hashlib.sha256((registry.engine(name, version) / file).read_bytes()).hexdigest()
-            if facts["sha256"].removeprefix("sha256:") != digest:
-                return False
-    return True
+from tests.integration.host import PATIENCE_S, Host, whole
+from trtd.store.lock import hold
 
 
 def test_a_dropped_spec_becomes_an_engine_and_an_edited_one_another(host: Host) -> None:
@@ -122,7 +19,7 @@ def test_a_dropped_spec_becomes_an_engine_and_an_edited_one_another(host: Host) 
     spec = host.drop(precision='"fp16"')
     host.wait(lambda: host.registry.versions("tiny") == (1,), "nothing was published")
     host.wait(lambda: host.phase("tiny.toml") == "ready", "it never became ready")
-    assert _whole(host.registry, "tiny")
+    assert whole(host.registry, "tiny")
     for _ in range(20):
         spec.touch()
     fresh = spec.read_text().replace('"fp16"', '"fp32"')
@@ -167,7 +64,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(host: Host) -> None:
     host.wait(lambda: host.phase("tiny.toml") == "ready", "it never became ready")
     for name in ("tiny-fp16", "tiny-int8"):
         assert host.registry.versions(name)
-        assert _whole(host.registry, name)
+        assert whole(host.registry, name)
     assert list(host.registry.staging.iterdir()) == []
 
 
@@ -240,3 +137,19 @@ def test_pause_cancel_retry(host: Host) -> None:
     assert host.trtd("resume", "tiny").returncode == 0
     assert host.trtd("retry", "tiny").returncode == 0
     host.wait(lambda: host.registry.versions("tiny") == (1,), "retry did not build")
+
+
+def test_an_engine_that_was_locked_when_its_spec_went_is_unpublished_by_the_next_daemon(host: Host) -> None:
+    """Only the daemon that saw the spec go would know of it: killed while it waits, the engine would serve for ever."""
+    daemon = host.start()
+    spec = host.drop(precision='"fp16"', more='[publish]\non_delete = "unpublish"')
+    host.wait(lambda: host.phase("tiny.toml") == "ready", "it never became ready")
+    with hold(host.registry.lock("tiny"), "test"):
+        spec.unlink()
+        host.wait(lambda: "still published" in host.log.read_text(), "nobody tried")
+        daemon.kill()
+        daemon.wait()
+        assert host.registry.versions("tiny") == (1,)
+    host.start()
+    host.wait(lambda: host.registry.versions("tiny") == (), "the engine was forgotten")
+    host.wait(lambda: host.phase("tiny.toml") is None, "the deleted spec is still shown")

@@ -46,6 +46,7 @@ class Performer:
         self._started: dict[int, tuple[str, float]] = {}  # attempt: target, mono_s
         self._write_mono_s = 0.0
         self._to_unpublish: dict[str, float] = {}  # engine: when to try (again)
+        self._to_forget: set[str] = set()  # keys, once nothing is left to unpublish: the next daemon would not know of it
         self.observed: dict[str, Observed] = {}
         self.scanner: Scanner | None = None
 
@@ -107,6 +108,10 @@ class Performer:
                 self.degrade(engine, "", now)
             else:
                 self._unpublish(engine, now)
+        if not self._to_unpublish:
+            for key in self._to_forget:
+                self._parts.state.forget(key)
+            self._to_forget.clear()
         if self._write_mono_s <= now.mono_s:
             self.write_down(now)
 
@@ -145,10 +150,11 @@ class Performer:
             case Unpublish(engines):
                 for engine in engines:
                     self._unpublish(engine, now)
-            case Save():
+            case Save(status):
+                self._to_forget.discard(status.key)
                 parts.state.save(instruction)
             case Forget(key):
-                parts.state.forget(key)
+                self._to_forget.add(key)
                 self.observed.pop(key, None)
             case Tell(event):
                 self.tell(event)

@@ -35,7 +35,7 @@ def find_version(registry: Registry, name: str, version: int | None = None) -> i
     wanted = versions[-1] if version is None else version
     if wanted not in versions:
         retired = (registry.record(name, wanted) / RETIRED_FILE).is_file()
-        what = f"{name}@{wanted} was removed by gc" if retired else f"{name} has no version {wanted}"
+        what = f"{name}@{wanted} is not published any more" if retired else f"{name} has no version {wanted}"
         raise RegistryError(what, hint=f"published are: {_listed(versions)}", where=str(registry.engines / name))
     return wanted
 

@@ -1,0 +1,18 @@
+"""What the integration tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.host import Host
+from tests.workshop import Workshop
+
+
+@pytest.fixture
+def host(own: Workshop, tmp_path: Path) -> Iterator[Host]:
+    made = Host(own, tmp_path / "daemon.log")
+    yield made
+    made.close()
