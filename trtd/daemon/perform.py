@@ -46,7 +46,7 @@ class Performer:
         self._started: dict[int, tuple[str, float]] = {}  # attempt: target, mono_s
         self._write_mono_s = 0.0
         self._to_unpublish: dict[str, float] = {}  # engine: when to try (again)
-        self._to_forget: set[str] = set()  # keys, once nothing is left to unpublish: the next daemon would not know of it
+        self._to_forget: set[str] = set()  # keys, once all is unpublished: the next daemon would not know of it
         self.observed: dict[str, Observed] = {}
         self.scanner: Scanner | None = None
 
