@@ -19,6 +19,7 @@ from trtd.status import WatchStatus
 
 JITTER = 0.1
 BURST_S = 0.4  # a burst that does not end is looked into this often
+BREATH = 4.0  # after a scan, events cause none for so many times as long: in a busy folder they never end
 
 
 class Inventory:
@@ -39,6 +40,7 @@ class Inventory:
         self._first_hint_mono_s: float | None = None
         self._hint_mono_s: float | None = None  # when to scan because of hints
         self._period_mono_s = 0.0  # when to scan in any case
+        self._rested_mono_s = 0.0  # when the scan before has been paid for
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Begin to watch; ``wake`` is called from other threads when there was an event."""
@@ -91,7 +93,8 @@ class Inventory:
             return
         self._hinted |= hints.folders
         self._first_hint_mono_s = self._first_hint_mono_s or now.mono_s
-        self._hint_mono_s = min(now.mono_s + self._parts.config.watch.debounce_s, self._first_hint_mono_s + BURST_S)
+        quiet_mono_s = min(now.mono_s + self._parts.config.watch.debounce_s, self._first_hint_mono_s + BURST_S)
+        self._hint_mono_s = max(quiet_mono_s, self._rested_mono_s)
 
     def _scan(self, now: Now) -> None:
         result = self._scanner.scan(now.mono_s, hinted=self._hinted)
@@ -107,6 +110,7 @@ class Inventory:
             self._watcher.checked(result.changed, now.mono_s)
         self._plan_next(now, result.next_due_mono_s)
         self.scans, self.scan_s, self.scanned_at = self.scans + 1, time.monotonic() - now.mono_s, now.wall_s
+        self._rested_mono_s = now.mono_s + (1 + BREATH) * self.scan_s
 
     def _plan_next(self, now: Now, settled_mono_s: float | None) -> None:
         watch = self._parts.config.watch

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pwd
+import shlex
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from trtd.daemon.settle import is_open_for_writing
 from trtd.errors import Diagnostic, SpecError, TrtdError
 from trtd.spec.load import LIMIT_BYTES, load_spec
 from trtd.spec.schema import Spec
+from trtd.spec.toml_file import KINDS
 from trtd.spec.values import printable
 from trtd.status import Problem
 from trtd.store.atomic import storage_error
@@ -58,8 +61,21 @@ class Reading:
 
 
 def failure_of(error: TrtdError) -> Failure:
-    """An error as the reconciler takes it."""
-    return Failure(Problem(error.code, error.message, error.hint, error.where), error.retry)
+    """An error as the reconciler takes it. Of a spec's faults, the file is told once and not with each of them."""
+    found = error.diagnostics if isinstance(error, SpecError) else ()
+    if len({fault.file for fault in found}) != 1:
+        return Failure(Problem(error.code, error.message, error.hint, error.where), error.retry)
+    if len(found) == 1:
+        return Failure(Problem(error.code, _said(found[0]), error.hint or found[0].hint, found[0].file), error.retry)
+    lines = [f"{_said(fault)} ({fault.hint})" if fault.hint else _said(fault) for fault in found]
+    message = "\n".join([f"{len(found)} faults in the spec", *lines])
+    return Failure(Problem(error.code, message, error.hint, found[0].file), error.retry)
+
+
+def _said(fault: Diagnostic) -> str:
+    """``line 3: engine.precision: must be …``"""
+    line = [f"line {fault.line}"] if fault.line else []
+    return ": ".join([*line, *([fault.key] if fault.key else []), fault.message])
 
 
 def look_at(entry: os.DirEntry[str]) -> Signature | OSError:
@@ -81,8 +97,9 @@ def read_spec(path: Path, signature: Signature, known: Reading | None) -> Readin
         ``None`` if the file is being written, or is not the one of ``signature`` any more: look at it again.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return _parsed(path, "")  # refuses to open it and says what it is
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            return _refused(path, mode)
         digest = _digest(path, signature)
     except FileNotFoundError:
         return None
@@ -101,11 +118,45 @@ def read_spec(path: Path, signature: Signature, known: Reading | None) -> Readin
 
 def unreadable(path: Path, error: OSError) -> Reading:
     """What is to be said of a spec that cannot be looked at or opened."""
+    where, name = printable(str(path)), shlex.quote(printable(path.name))
     if error.errno in (errno.ENOENT, errno.ELOOP):
-        where = "nowhere" if error.errno == errno.ENOENT else "back to itself"
-        fault = Diagnostic(printable(str(path)), None, "", f"is a link that leads {where}", "remove or mend the link")
-        return Reading("", fault=failure_of(SpecError([fault])))
-    return Reading("", fault=failure_of(storage_error(error, "read the spec", printable(str(path)))), lasting=False)
+        message = f"is a link that leads {'nowhere' if error.errno == errno.ENOENT else 'back to itself'}"
+        target = printable(_target(path))
+        if error.errno == errno.ENOENT and target:
+            message += f": {target} is not there"
+        hint = f"put a spec there, or remove the link: rm specs/{name}"
+        return Reading("", fault=Failure(Problem(SpecError.code, message, hint, where), SpecError.retry))
+    failure = failure_of(storage_error(error, "read the spec", where))
+    if error.errno == errno.EACCES:
+        hint = f"let the daemon's user ({_user()}) read it: chmod a+r specs/{name}. It is looked at again and again"
+        failure = replace(failure, problem=replace(failure.problem, hint=hint))
+    return Reading("", fault=failure, lasting=False)
+
+
+def _refused(path: Path, mode: int) -> Reading:
+    """What is to be said of what is no file: it is never opened, since that alone may block or act."""
+    what = KINDS.get(stat.S_IFMT(mode), "no regular file")
+    target = _target(path)
+    message = f"is a link to {printable(target)}, which is {what}, not a spec" if target else f"is {what}, not a spec"
+    hint = f"it was not opened. Remove it: rm specs/{shlex.quote(printable(path.name))}"
+    if stat.S_ISDIR(mode) and not target:
+        hint = "specs lie in specs/ itself, not in folders in it: move them there, then rename or remove this folder"
+    return Reading("", fault=Failure(Problem(SpecError.code, message, hint, printable(str(path))), SpecError.retry))
+
+
+def _target(path: Path) -> str:
+    """What a link says; empty if it is none."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except (KeyError, OSError):
+        return str(os.geteuid())
 
 
 def _digest(path: Path, signature: Signature) -> str | None:
@@ -128,7 +179,8 @@ def _parsed(path: Path, digest: str) -> Reading:
     except TrtdError as error:
         return Reading(digest, fault=failure_of(error))
     except Exception as error:  # noqa: BLE001  # a fault in reading one spec must not keep the daemon from the others
-        problem = Problem("bug", f"reading it failed: {type(error).__name__}: {error}"[:500], "", printable(str(path)))
+        message = f"reading it failed, which is a fault of trtd's: {type(error).__name__}: {error}"[:500]
+        problem = Problem("bug", message, "report it together with the file, and take it away", printable(str(path)))
         return Reading(digest, fault=Failure(problem, "never"))
     return Reading(digest, facts=_facts(spec), uses=inputs_of(spec))
 

@@ -147,7 +147,7 @@ class SpecFolder:
             record.settling = None
             look.moved.append(key)
         record.state = state
-        record.linked = os.path.dirname(os.path.realpath(entry.path)) if entry.is_symlink() else None
+        record.linked = _linked(entry, state)
         return True
 
     def _miss(self, key: str, now_mono_s: float, look: FolderLook, *, at_once: bool = False) -> None:
@@ -162,6 +162,13 @@ class SpecFolder:
             look.gone.append(key)
         else:
             look.due_mono_s = min(look.due_mono_s, due)
+
+
+def _linked(entry: os.DirEntry[str], state: FileState) -> str | None:
+    """Folder to watch for the file that a link leads to. Not that of a device: in ``/dev`` something always happens."""
+    if not entry.is_symlink() or (isinstance(state, Signature) and not entry.is_file()):
+        return None
+    return os.path.dirname(os.path.realpath(entry.path))
 
 
 def _problem(folder: Path, error: OSError) -> str:

@@ -30,7 +30,7 @@ class Kind:
     limit_bytes: int
 
 
-_KINDS = {
+KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -108,6 +108,8 @@ def _read(path: Path, file: str, kind: Kind) -> bytes:
         raise stop(file, f"cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise stop(file, f"is no path: {error}") from None
+    if raw is None:  # some files of /proc: there is nothing now, and waiting is out of the question
+        raise stop(file, "cannot be read: nothing comes out of it", hint=kind.hint)
     if len(raw) > kind.limit_bytes:
         limit = f"{kind.limit_bytes // 2**20} MiB, the limit for a {kind.noun}"
         raise stop(file, f"is larger than {limit}", hint="data belongs in files of its own")
@@ -116,7 +118,7 @@ def _read(path: Path, file: str, kind: Kind) -> bytes:
 
 def _refuse_unless_regular(status: os.stat_result, file: str, kind: Kind) -> None:
     if not stat.S_ISREG(status.st_mode):
-        what = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        what = KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
         raise stop(file, f"must be a file, but is {what}", hint=kind.hint)
 
 

@@ -51,8 +51,13 @@ def _printable(character: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with all that a terminal would not show as a letter escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    r"""The text with all that a terminal would not show as a letter escaped; a byte that is not UTF-8 is ``\xff``."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    byte = ord(character) - 0xDC00  # 0x80 to 0xff: how Python keeps undecodable bytes of file names
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
