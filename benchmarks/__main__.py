@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.dashboard import redraws
 from benchmarks.setting import ROOT, Setting, prepare, request, write_spec
 from trtd.calibrate.table import METHODS
 from trtd.engines.cpu import cpu_facts
@@ -166,7 +167,20 @@ def startup(setting: Setting) -> Rows:
     return rows
 
 
-SECTIONS = {"calibration": calibration, "int8": int8, "placement": placement, "digits": digits, "startup": startup}
+def dashboard(setting: Setting) -> Rows:
+    """One redraw of `trtd status --watch` while the daemon has 5,000 specs: 100 for each size of the terminal."""
+    del setting
+    return redraws()
+
+
+SECTIONS = {
+    "calibration": calibration,
+    "int8": int8,
+    "placement": placement,
+    "digits": digits,
+    "startup": startup,
+    "dashboard": dashboard,
+}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trtd.errors import SpecError
-from trtd.spec.paths import default_roots, is_inside, resolve
+from trtd.spec.paths import FixedRoots, default_roots, how_to_allow, is_inside, resolve
 
 
 @pytest.fixture
@@ -131,7 +131,20 @@ def test_the_refusal_says_where_and_what_to_do(project: Path) -> None:
         f'"../../outside/secret.npy" leads to {outside}/secret.npy, '
         f"outside the folders that this spec may read: {project}"
     )
-    assert found.hint == f"move it into one of them, or allow its folder: export TRTD_ALLOWED_ROOTS={outside}"
+    assert found.hint == (
+        f"move it into one of them, or allow its folder: --allow-root {outside}, or export TRTD_ALLOWED_ROOTS={outside}"
+    )
+
+
+def test_what_the_operator_fixed_only_the_operator_changes(project: Path) -> None:
+    """An option of `trtd build` would be tried on a daemon, which does not heed it."""
+    outside = project.parent / "out side"
+    with pytest.raises(SpecError) as caught:
+        resolve(project / "specs" / "det.toml", str(outside / "x.npy"), FixedRoots([project]), key=("model", "path"))
+    (found,) = caught.value.diagnostics
+    assert f'add "{outside}" to [access] roots in the daemon\'s trtd.toml' in found.hint
+    assert "allow-root" not in found.hint
+    assert f"--allow-root '{outside}'" in how_to_allow(outside, [project])
 
 
 def test_default_roots(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,8 +162,10 @@ def _check_roots(root: Path, files: Sequence[str], roots: Sequence[Path]) -> Non
             folders[path.parent] = path.parent.resolve()
         real = path.resolve() if path.is_symlink() else folders[path.parent] / path.name
         if not any(real.is_relative_to(top) for top in allowed):
+            from trtd.spec.paths import how_to_allow  # only now: stages read data without specs
+
             raise DataError(
                 f"leads outside the allowed roots, to {real}",
                 where=str(path),
-                hint="copy the file into the data folder, or allow its folder with TRTD_ALLOWED_ROOTS",
+                hint=f"copy the file into the data folder, or {how_to_allow(real.parent, roots)}",
             )

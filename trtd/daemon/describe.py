@@ -33,7 +33,7 @@ class Describer:
             parts.state.describe(status)
             if parts.metrics.wanted:
                 parts.metrics.update(status, count(parts.reconciler.statuses(), parts.hooks.counts))
-        line = self.line()
+        line = self._whole_line()
         if line != self._line:
             self._line = line
             parts.notifier.status(line)
@@ -56,11 +56,18 @@ class Describer:
                 DeviceStatus(d.id, d.name, parts.reconciler.occupied(d.id), builds if d.id == CPU else 1)
                 for d in parts.devices
             ),
-            degraded=(*parts.degraded.values(), *parts.metrics.degraded),
+            degraded=self._degraded(),
         )
 
     def line(self) -> str:
-        """``3 building, 12 ready, 1 stalled``: one line for the service manager."""
+        """``3 building, 12 ready, 1 stalled``."""
         counts = self._parts.reconciler.counts()
         words = [f"{counts[phase]} {phase}" for phase in PHASES if counts.get(phase)]
         return ", ".join(words) or "no specs"
+
+    def _whole_line(self) -> str:
+        """For the service manager: with what does not work as it should, which nobody would look for elsewhere."""
+        return "; degraded: ".join([self.line(), *self._degraded()])
+
+    def _degraded(self) -> tuple[str, ...]:
+        return (*self._parts.degraded.values(), *self._parts.metrics.degraded)

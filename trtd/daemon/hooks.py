@@ -99,6 +99,7 @@ class Messenger:
         self._waiting: deque[_Delivery] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._given_up = False
         self._running: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
         self._thread.start()
@@ -126,6 +127,7 @@ class Messenger:
             self._changed.notify()
         self._thread.join(patience_s)
         with self._changed:
+            self._given_up = True
             left = len(self._waiting)
             self._waiting.clear()
             if self._running is not None:
@@ -137,6 +139,7 @@ class Messenger:
     def _payload(self, event: Event) -> bytes:
         at = datetime.fromtimestamp(event.at, timezone.utc).isoformat(timespec="milliseconds")
         told = {"schema_version": SCHEMA_VERSION, **asdict(event), "at": at, **self._source}
+        del told["id"]  # the state database gives it out, and only later
         return json.dumps(plain(told)).encode() + b"\n"
 
     def _put(self, delivery: _Delivery) -> None:
@@ -172,6 +175,8 @@ class Messenger:
         with process:
             with self._changed:
                 self._running = process
+                if self._given_up:  # while it was being started
+                    kill_group(process)
             try:
                 finished, tail = converse(process, delivery.stdin, time.monotonic() + self._section.timeout_s)
             except OSError as error:  # no descriptors left

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from trtd.daemon.listing import Lister, Listing
 from trtd.registry.layout import Registry
-from trtd.spec.paths import is_inside, resolve
+from trtd.spec.paths import FixedRoots, is_inside, resolve
 from trtd.spec.schema import Spec
 from trtd.spec.section import KeyPath
 
@@ -69,12 +69,12 @@ class Inputs:
 
     Args:
         registry: relative paths start at its ``specs/``.
-        roots: folders that specs may read, as :func:`trtd.spec.paths.default_roots` gives them.
+        roots: folders that specs may read; the operator's, and no others.
     """
 
     def __init__(self, registry: Registry, roots: Sequence[Path]) -> None:
         self._registry = registry
-        self._roots = tuple(roots)
+        self._roots = FixedRoots(roots)
 
     def list(self, input_set: InputSet, *, newest: int = 0) -> Listing:
         """The set's files as they are now; an empty listing if there are none.

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from trtd.daemon.children import Progressed
+from trtd.daemon.chronicle import Chronicle
 from trtd.daemon.messages import (
     Answer,
     Finished,
@@ -30,7 +31,6 @@ from trtd.status import Event
 
 WRITE_EVERY_S = 0.25
 RETRY_S = 5.0
-LOUD = ("failed", "stale")
 
 
 class Performer:
@@ -43,6 +43,7 @@ class Performer:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._chronicle = Chronicle(parts.log)
         self._started: dict[int, tuple[str, float]] = {}  # attempt: target, mono_s
         self._write_mono_s = 0.0
         self._to_unpublish: dict[str, float] = {}  # engine: when to try (again)
@@ -64,24 +65,26 @@ class Performer:
         """Something came from a build process."""
         if isinstance(news, Progressed):
             self._parts.state.progress(news.key, news.stage)
+            self._chronicle.move(news.key, news.stage)
             return
         self._parts.state.progress(news.key, None)
         target, started_s = self._started.pop(news.attempt, ("", now.mono_s))
         self._parts.metrics.finished(target, news.outcome, now.mono_s - started_s)
+        self._chronicle.read(news.key, news.attempt, news.outcome.spec_digest)
         self.step(news, now)
+        self._chronicle.end(news.key, news.attempt)
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: Event, *, loud: bool = False) -> None:
         """Something worth telling: to the log, the events, the hooks and the metrics."""
         parts = self._parts
-        write = parts.log.warning if event.kind in LOUD else parts.log.info
-        write(event.text, event=event.kind, subject=event.subject, name=event.name)
+        self._chronicle.tell(event, loud=loud)
         parts.state.tell(event)
         parts.hooks.tell(event)
         parts.metrics.observe(event)
 
-    def say(self, text: str, now: Now) -> None:
+    def say(self, text: str, now: Now, *, loud: bool = False) -> None:
         """Something worth telling about the daemon itself."""
-        self.tell(Event(now.wall_s, "daemon", "", "trtd", text))
+        self.tell(Event(now.wall_s, "daemon", "", "trtd", text), loud=loud)
 
     def degrade(self, about: str, text: str, now: Now) -> None:
         """Something does not work, or with an empty text: works again. Told when it changes."""
@@ -91,7 +94,7 @@ class Performer:
             self._parts.degraded[about] = text
         else:
             del self._parts.degraded[about]
-        self.say(text or f"{about}: in order again", now)
+        self.say(text or f"{about}: in order again", now, loud=bool(text))
 
     def next_due(self) -> float | None:
         """When :meth:`catch_up` has something to do."""
@@ -176,6 +179,7 @@ class Performer:
             threads=policy.threads,
         )
         self._started[start.attempt] = (facts.target, now.mono_s)
+        self._chronicle.begin(start.key, start.attempt, self.observed[start.key].spec_digest)
         parts.children.start(start, job, now.mono_s)
 
     def _unpublish(self, engine: str, now: Now) -> None:

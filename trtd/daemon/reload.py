@@ -18,17 +18,21 @@ def reload(parts: Parts, do: Performer, inventory: Inventory, now: Now) -> str:
     Raises:
         ConfigError: it is faulty. The old one goes on.
     """
-    parts.notifier.reloading("reading the configuration")
+    has_started = inventory.scans > 0  # READY=1 would tell that it has
+    if has_started:
+        parts.notifier.reloading()
     try:
         new = load_config(parts.config_file, parts.registry.root)
     except ConfigError as error:
-        do.degrade("configuration", f"the configuration is faulty, the old one goes on: {error.message}", now)
+        do.degrade("configuration", _faulty(error), now)
         raise
     finally:
-        parts.notifier.ready()
+        if has_started:
+            parts.notifier.ready()
     do.degrade("configuration", "", now)
     changes, old, parts.config = differences(parts.config, new), parts.config, new
     if not changes:
+        parts.log.info("the configuration was read again and is as it was")
         return "the configuration is as it was"
     log.set_up(new.log.level, new.log.format)
     if new.notify != old.notify:
@@ -40,3 +44,9 @@ def reload(parts: Parts, do: Performer, inventory: Inventory, now: Now) -> str:
     text = "; ".join(map(str, changes))
     do.say(f"configuration: {text}", now)
     return text
+
+
+def _faulty(error: ConfigError) -> str:
+    """On one line: it stands in the log, in `trtd status` and in `systemctl status`."""
+    faults = "; ".join(map(str, error.diagnostics)) or error.message
+    return f"the configuration is faulty, the one before goes on: {faults}"

@@ -41,7 +41,7 @@ class Bounds:
         """What the spec asks for in vain, though it could be built with less."""
         if spec.publish.unverified and not self.unverified_allowed:
             message = "the operator forbids to publish what was not verified"
-            hint = "remove it, or ask the operator to allow it"
+            hint = "remove it, or ask the operator for [access] unverified = true in trtd.toml"
             return [Diagnostic(str(spec_file), None, "publish.unverified", message, hint)]
         return []
 

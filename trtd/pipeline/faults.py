@@ -12,7 +12,7 @@ from trtd.model.facts import ModelFacts
 from trtd.model.source import ModelSource
 from trtd.plan.shapes import Profile
 from trtd.spec.lines import key_lines, line_of
-from trtd.spec.paths import ENVIRONMENT, is_inside
+from trtd.spec.paths import how_to_allow, is_inside
 from trtd.spec.schema import Spec
 
 
@@ -23,7 +23,7 @@ def refuse_files_outside(source: ModelSource, roots: Sequence[Path]) -> None:
             raise ModelError(
                 f"leads outside the folders that this spec may read, to {file.resolve()}",
                 where=str(file),
-                hint=f"copy the file there, or allow its folder: export {ENVIRONMENT}={file.resolve().parent}",
+                hint=f"copy the file there, or {how_to_allow(file.resolve().parent, roots)}",
             )
 
 
@@ -52,7 +52,7 @@ def unusable_hook(hook: Path | None, spec_file: Path, allowed: bool | None) -> l
 
     if allowed is False:
         message = "is a Python hook, and the operator forbids those"
-        hint = 'use "top1" or remove it, or ask the operator to allow hooks'
+        hint = 'use "top1" or remove it, or ask the operator for [access] python_hooks = true in trtd.toml'
     elif allowed is None and not hooks_allowed():
         message = "is a Python hook, and hooks are off"
         hint = f"it runs with your rights; if you trust this spec: {HOOKS_ALLOWED}=1 trtd build SPEC"

@@ -25,7 +25,7 @@ from trtd.plan.shapes import Profile, close_shapes
 from trtd.registry.layout import Registry
 from trtd.registry.lookup import source_model
 from trtd.spec.load import load_spec
-from trtd.spec.paths import default_roots, resolve, roots_from_environment
+from trtd.spec.paths import FixedRoots, default_roots, resolve, roots_from_environment
 from trtd.spec.schema import Spec
 from trtd.store.digest import file_digest
 
@@ -182,7 +182,7 @@ def _roots(spec_file: Path, registry: Registry | None, extra_roots: Sequence[Pat
     if bounds.roots is None:
         return default_roots(spec_file, root, (*roots_from_environment(), *extra_roots))
     fixed = bounds.roots if root is None else (root, *bounds.roots)
-    return tuple(dict.fromkeys(Path(os.path.realpath(folder)) for folder in fixed))
+    return FixedRoots(dict.fromkeys(Path(os.path.realpath(folder)) for folder in fixed))
 
 
 def _model_path(spec: Spec, spec_file: Path, registry: Registry | None, roots: Sequence[Path]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,12 @@ ENVIRONMENT = "TRTD_ALLOWED_ROOTS"
 """Further allowed folders, separated like those of ``PATH``."""
 
 _GLOB = re.compile(r"[*?[]")
+
+
+class FixedRoots(tuple[Path, ...]):
+    """Allowed folders that the operator of a daemon fixed: only ``trtd.toml`` adds to them."""
+
+    __slots__ = ()
 
 
 def resolve(spec_file: Path, text: str, roots: Sequence[Path], *, key: KeyPath = ()) -> Path:
@@ -76,6 +83,14 @@ def default_roots(
     return tuple(dict.fromkeys(kept))
 
 
+def how_to_allow(folder: Path, roots: Sequence[Path]) -> str:
+    """What to do so that specs may read a folder beside ``roots``."""
+    name = printable(str(folder))
+    if isinstance(roots, FixedRoots):
+        return f"add {literal(name)} to [access] roots in the daemon's trtd.toml, and reload that"
+    return f"allow its folder: --allow-root {shlex.quote(name)}, or export {ENVIRONMENT}={shlex.quote(name)}"
+
+
 def roots_from_environment() -> tuple[Path, ...]:
     """The folders that ``TRTD_ALLOWED_ROOTS`` names; empty entries count for nothing."""
     return tuple(Path(entry) for entry in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if entry)
@@ -93,9 +108,9 @@ def _split(folder: Path, text: str) -> tuple[str, str]:
 def _outside(leads_to: str, real: Path, roots: Sequence[Path]) -> tuple[str, str]:
     """Message and hint: where the path leads, where it may lead, and how to allow more."""
     allowed = ", ".join(printable(str(root)) for root in roots) or "none"
-    folder = printable(str(real if real.is_dir() else real.parent))
+    folder = real if real.is_dir() else real.parent
     message = f"{leads_to} {printable(str(real))}, outside the folders that this spec may read: {allowed}"
-    return message, f"move it into one of them, or allow its folder: export {ENVIRONMENT}={folder}"
+    return message, f"move it into one of them, or {how_to_allow(folder, roots)}"
 
 
 def _refused(spec_file: Path, key: KeyPath, message: str, hint: str) -> SpecError:

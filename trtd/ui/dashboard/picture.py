@@ -11,7 +11,7 @@ from rich.text import Text
 
 from trtd.status import Snapshot
 from trtd.ui.dashboard.blocks import Lines, beside, block, joined
-from trtd.ui.dashboard.panels.building import BUILDING
+from trtd.ui.dashboard.panels.building import BUILDING, BUILDING_BRIEF
 from trtd.ui.dashboard.panels.detail import detail_lines
 from trtd.ui.dashboard.panels.devices import DEVICES
 from trtd.ui.dashboard.panels.events import EVENTS
@@ -108,7 +108,7 @@ def _wide(scene: Scene, width: int, height: int) -> tuple[Lines, int]:
 
 def _medium(scene: Scene, width: int, height: int) -> tuple[Lines, int]:
     """The list above, two columns below."""
-    list_height = _list_height(scene, height, least_below=min(20, height // 2))
+    list_height = _list_height(scene, height, least_below=min(20, height * 5 // 9))
     left = width // 2
     below = height - list_height
     lines = panel_lines(scene, SUBJECTS, width, list_height, True)
@@ -121,15 +121,31 @@ def _medium(scene: Scene, width: int, height: int) -> tuple[Lines, int]:
 
 
 def _narrow(scene: Scene, width: int, height: int) -> tuple[Lines, int]:
-    """The list, below it the selected subject, below that the events: as far as there is room."""
-    selected = len(SELECTED.lines(scene, width, 6)) + 1 if height >= 14 and width >= 30 and scene.rows else 0
-    events = max(4, height // 5) if height >= 18 and scene.snapshot.events else 0
-    list_height = height - selected - events
+    """The list; below it the selected subject, what is being built, and the events: as far as there is room.
+
+    Their heights are the same whatever is selected, so that selecting moves nothing.
+    """
+    everything = height >= 18 and width >= 30
+    selected = (6 + max(height - 24, 0) // 6 if everything else 5 if height >= 12 else 0) if scene.rows else 0
+    builds = 1 + min(len(scene.survey.building), BUILDING_BRIEF.most) if everything and scene.survey.building else 0
+    events = max(3, height // 5) if everything and scene.snapshot.events else 0
+    room = height - selected
+    least_below = builds + events
+    list_height = room if not least_below else min(max(len(scene.snapshot.subjects), 3) + 2, room - least_below)
+    spare = room - list_height - least_below
+    panels = [panel for panel, given in ((BUILDING_BRIEF, builds), (EVENTS, events)) if given]
+    for panel, needed in (
+        (RESULTS, 4),
+        (DEVICES, 2 + len(scene.snapshot.daemon.devices if scene.snapshot.daemon else ())),
+    ):
+        if panels and spare >= needed:
+            panels.insert(len(panels) - 1, panel)
+            spare -= needed
     lines = panel_lines(scene, SUBJECTS, width, list_height, False)
     if selected:
         lines += panel_lines(scene, SELECTED, width, selected, False)
-    if events:
-        lines += panel_lines(scene, EVENTS, width, events, False)
+    if panels:
+        lines += column(scene, panels, width, room - list_height, False)
     return lines, page_of(list_height - 1)
 
 

@@ -16,9 +16,11 @@ _MESSAGE_LINES = 2
 
 
 def _lines(scene: Scene, width: int, height: int) -> Lines:
-    """As many subjects as fit whole."""
+    """As many subjects as fit whole; not the selected one, which is shown beside them."""
     look, lines = scene.look, list[Text]()
     for subject in scene.survey.needs:
+        if subject is scene.selected:
+            continue
         at = changed_at(subject)
         note = look.own(f"{subject.phase} {age(scene.now - at) if at else ''}".rstrip(), QUIET)
         name = look.short(title(subject), max(width - note.cell_len - 4, 4), BOLD)
@@ -34,7 +36,9 @@ def _lines(scene: Scene, width: int, height: int) -> Lines:
 
 
 def _heading(scene: Scene) -> Heading:
-    return heading(scene.look, "needs you", len(scene.survey.needs), style=f"{BOLD} {RED}")
+    others = len(scene.survey.needs) - (scene.selected in scene.survey.needs)
+    title = "needs you" if others == len(scene.survey.needs) else "also needs you"
+    return heading(scene.look, title, others, style=f"{BOLD} {RED}")
 
 
 NEEDS = Panel(_heading, _lines, least=3, most=18)

@@ -14,6 +14,7 @@ from trtd.ui.progress import duration
 
 _LONG_S = 100 * 3600
 _TAIL_WIDTH = 22  # 57 % · 16:05 min left
+_LEAST_BAR, _MOST_BAR = 6, 24
 _STAGE_WIDTH = 9  # the longest names: calibrate, reference
 
 
@@ -47,20 +48,22 @@ def _whole(seconds: float) -> str:
 
 
 def build_cell(scene: Scene, subject: SubjectStatus, width: int) -> Text:
-    """Bar, stage, count and times in one line, as far as they fit."""
+    """Bar, stage, count and times in one line, as far as they fit; the bar takes what is left over."""
     look, stage = scene.look, scene.live.get(subject.key)
     if stage is None:
         return _without_stage(scene, subject)
     elapsed, left = times(scene, subject)
-    count = count_text(stage)
-    dot = look.own(" · ", QUIET)
     name = look.foreign(stage.stage)
     name.pad_right(_STAGE_WIDTH - name.cell_len)
-    wide = 20 if width >= 70 else 14 if width >= 52 else 8
-    line = joined(stage_bar(scene, stage, wide), " ", name)
-    for text in (left, elapsed, count):
-        if text and line.cell_len + 3 + len(text) <= width:
-            line = joined(line, dot, look.own(text))
+    room = width - _LEAST_BAR - 1 - name.cell_len
+    shown: list[str] = []
+    for text in filter(None, (left, elapsed, count_text(stage))):
+        need = len(text) + (3 if shown else 1)
+        if need <= room:
+            shown, room = [text, *shown], room - need
+    line = joined(stage_bar(scene, stage, min(_LEAST_BAR + max(room, 0), _MOST_BAR)), " ", name)
+    for number, text in enumerate(shown):
+        line = joined(line, look.own(" · ", QUIET) if number else " ", look.own(text))
     return line
 
 
@@ -112,11 +115,12 @@ def _steps(scene: Scene, stage: StageStatus, width: int) -> Lines:
 
 
 def build_lines(scene: Scene, subject: SubjectStatus, width: int) -> Lines:
-    """Like :func:`stage_lines`, headed by the subject's name, for a list of builds."""
+    """Like :func:`stage_lines`, headed by the name of the subject, or of which of its engines, for a list of builds."""
     look, stage = scene.look, scene.live.get(subject.key)
     elapsed, _ = times(scene, subject)
     clock = look.own(elapsed if scene.snapshot.alive else "")
-    name = joined(look.own("● ", CYAN), look.short(title(subject), max(width - clock.cell_len - 16, 8), BOLD))
+    named = stage.engine if stage is not None and len(subject.engines) > 1 else title(subject)
+    name = joined(look.own("● ", CYAN), look.short(named, max(width - clock.cell_len - 24, 8), BOLD))
     what = (
         f"{stage.stage} {count_text(stage)}".rstrip()
         if stage

@@ -16,6 +16,7 @@ from trtd.ui.dashboard.theme import BOLD, FRAME, QUIET, phase_sign, phase_style
 from trtd.ui.dashboard.times import age
 
 _MESSAGE_LINES = 3
+LEAST_NAME = 20  # what figures are left out for
 
 
 def summary_lines(scene: Scene, subject: SubjectStatus, width: int, most: int = _MESSAGE_LINES) -> Lines:
@@ -52,32 +53,27 @@ def step_lines(look: Look, step: str, width: int, most: int) -> Lines:
 
 def engine_lines(look: Look, subject: SubjectStatus, width: int, now: float) -> Lines:
     """One line for each engine: what is live, and how it did."""
-    return [engine_line(look, engine, width, now) for engine in subject.engines]
+    titles = [engine_title(look, engine) for engine in subject.engines]
+    name = max((title.cell_len for title in titles), default=0)
+    return [engine_line(look, engine, width, now, name) for engine in subject.engines]
 
 
-def engine_line(look: Look, engine: EngineStatus, width: int, now: float, *, name: int | None = None) -> Text:
-    if engine.version is None:
-        what = joined(look.foreign(engine.name), look.own(" not published", QUIET))
-        return look.fitted(what, width)
-    cells = [
-        figures_row.speedup(look, engine),
-        look.fitted(figures_row.sqnr(look, engine), figures_row.SQNR - 1, right=True),
-        look.fitted(figures_row.size(look, engine), figures_row.SIZE, right=True),
-        look.fitted(figures_row.cosine(look, engine), figures_row.COSINE, right=True),
-        look.fitted(look.own(age(now - engine.published_at) if engine.published_at else "", QUIET), 6, right=True),
-    ]
-    units = ["", " dB", "", "", ""]
-    title = joined(look.foreign(engine.name), look.own(f"@{engine.version}", QUIET))
-    room = name if name is not None else max(14, min(title.cell_len, width // 3))
-    line = look.fitted(title, min(room, width))
-    order = [line, look.fitted(cells[0], figures_row.SPEEDUP, right=True)]
-    for cell, unit in zip(cells[1:], units[1:], strict=True):
-        order.append(joined(cell, look.own(unit, QUIET)))
-    shown = order[0]
-    for cell in order[1:]:
-        if shown.cell_len + 2 + cell.cell_len <= width:
-            shown = joined(shown, "  ", cell)
-    return shown
+def engine_title(look: Look, engine: EngineStatus) -> Text:
+    """``digits-int8@3``, ``digits-int8 not published``."""
+    version = " not published" if engine.version is None else f"@{engine.version}"
+    return joined(look.foreign(engine.name), look.own(version, QUIET))
+
+
+def engine_line(look: Look, engine: EngineStatus, width: int, now: float, name: int) -> Text:
+    """``name``: columns that engines' names would like; they get what the figures leave over."""
+    shown = figures_row.chosen(width - min(name, LEAST_NAME))
+    if engine.version is None and engine.sqnr_db is None:
+        shown = ()
+    line = look.fitted(engine_title(look, engine), min(name, max(width - figures_row.width_of(shown), 0)))
+    for figure in shown:
+        cell = look.fitted(figure.write(look, engine, now), figure.width, right=True)
+        line = joined(line, " " * figures_row.GAP, cell)
+    return line
 
 
 def _state(scene: Scene, subject: SubjectStatus, width: int) -> Text:
@@ -95,8 +91,13 @@ def _state(scene: Scene, subject: SubjectStatus, width: int) -> Text:
 
 
 def _lines(scene: Scene, width: int, height: int) -> Lines:
-    subject = scene.selected
-    return summary_lines(scene, subject, width)[:height] if subject is not None else []
+    """Where room is short, message and hint are cut before the engines are left out."""
+    subject, lines = scene.selected, list[Text]()
+    for most in range(_MESSAGE_LINES, 0, -1):
+        lines = summary_lines(scene, subject, width, most) if subject is not None else []
+        if len(lines) <= height:
+            break
+    return lines[:height]
 
 
 def _heading(scene: Scene) -> Heading:

@@ -23,7 +23,8 @@ from trtd.ui.tables import Cell, Column, fitting
 _GAP = 2
 _MARGIN = 3  # the mark of the selection, the sign of the phase, a blank
 _NARROWEST = 10
-_SITUATION = 30
+_SITUATION, _SHORT_SITUATION = 30, 14
+_PHASE_FROM = 60  # columns
 
 Write = Callable[[Scene, SubjectStatus, int], Text]
 
@@ -41,6 +42,8 @@ class Field:
 
 def _fields(scene: Scene, width: int) -> list[Field]:
     name = max(_NARROWEST, min(longest_name(scene.rows), width // 4))
+    if width < _PHASE_FROM:  # the sign tells the phase
+        return [Field("name", min(name, max(width // 2, 1)), 0, _name), Field("", _SHORT_SITUATION, 1, _situation)]
     prioritized = any(subject.priority for subject in scene.rows[:2000])
     fields = [
         Field("name", name, 0, _name),
