@@ -87,7 +87,7 @@ def how_to_allow(folder: Path, roots: Sequence[Path]) -> str:
     """What to do so that specs may read a folder beside ``roots``."""
     name = printable(str(folder))
     if isinstance(roots, FixedRoots):
-        return f"add {literal(name)} to [access] roots in the daemon's trtd.toml, and reload that"
+        return f'add "{name}" to [access] roots in the daemon\'s trtd.toml, and reload that'
     return f"allow its folder: --allow-root {shlex.quote(name)}, or export {ENVIRONMENT}={shlex.quote(name)}"
 
 
