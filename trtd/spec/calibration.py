@@ -73,11 +73,19 @@ class Preprocess(Section):
 class CalibrationSection(Section):
     """Real data to find the ranges of activations on, needed for int8, and how images become inputs."""
 
+    relations: ClassVar[tuple[Relation, ...]] = (rules.data_or_table,)
+
     data: PathText | None = Field(
         default=None,
         description="Images (a folder or a glob), .npy, .npz, or a folder of .npz for models with several inputs. "
-        "Relative to the spec's folder. Default: none; int8 needs it.",
+        "Relative to the spec's folder. Default: none; int8 needs it, or table.",
         examples=["../data/pages/*.png"],
+    )
+    table: PathText | None = Field(
+        default=None,
+        description="A calibration table to use in place of data: calibration.json of trtd, or a calibration cache of "
+        "TensorRT up to 10. Relative to the spec's folder. Default: none.",
+        examples=["../tables/det.cache"],
     )
     samples: int = Field(
         default=500, ge=2, le=LARGEST, description="Items to calibrate on, at most; the rest is left. Default: 500."
