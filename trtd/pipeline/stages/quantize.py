@@ -1,4 +1,4 @@
-"""The engine of one precision, from the converted graph and, for INT8, the calibration table."""
+"""The graph in the engine's precision, from the converted one and, for INT8, the calibration table."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 from trtd.calibrate.methods import with_percentile
 from trtd.calibrate.table import read_table, write_table
-from trtd.engines.cpu import cpu_facts
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
 from trtd.errors import QuantizationError
-from trtd.pipeline.contracts import ENGINE_FILE, FOLDED_FILE, SUMMARY_FILE, TABLE_FILE, BuildInputs, BuildSummary
+from trtd.pipeline.contracts import FOLDED_FILE, GRAPH_FILE, SUMMARY_FILE, TABLE_FILE, QuantizeInputs, QuantizeSummary
 from trtd.pipeline.progress import Progress
 from trtd.quantize.fp16 import to_fp16
 from trtd.quantize.graph import load, save
@@ -23,37 +22,37 @@ from trtd.store.digest import file_digest
 
 
 def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes ``model.onnx`` and ``summary.json``; loads the engine once to be sure that the target takes it."""
-    job = BuildInputs.model_validate(inputs)
+    """Writes ``model.onnx`` and ``summary.json``; loads the graph once: it is the engine, or stands in for it."""
+    job = QuantizeInputs.model_validate(inputs)
     progress(0, 2, job.precision)
     _refuse_idle_exclusions(job)
     summary = _write(job, out)
     progress(1, 2, "load")
-    OnnxRuntimeRunner(out / ENGINE_FILE).close()
+    OnnxRuntimeRunner(out / GRAPH_FILE).close()
     (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=1))
     progress(2, 2, "")
     return {}
 
 
-def _write(job: BuildInputs, out: Path) -> BuildSummary:
-    folded, engine = job.converted / FOLDED_FILE, out / ENGINE_FILE
+def _write(job: QuantizeInputs, out: Path) -> QuantizeSummary:
+    folded, lowered = job.converted / FOLDED_FILE, out / GRAPH_FILE
     if job.precision == "int8":
         return _write_int8(job, out)
     if job.precision == "fp16":
-        kept = to_fp16(folded, engine, exclude=job.quantization.exclude, exclude_ops=job.quantization.exclude_ops)
+        kept = to_fp16(folded, lowered, exclude=job.quantization.exclude, exclude_ops=job.quantization.exclude_ops)
         graph = load(folded).graph
         same = {v.name: v.name for node in graph for v in node.outputs if v.name}
-        return BuildSummary(
+        return QuantizeSummary(
             lowered=len(graph) - len(kept),
             nodes=tuple(node.name or "" for node in graph if node.name not in kept),
             kept_float=dict.fromkeys(kept, "keeps FP32 for its range or its kernels"),
             tensors=same,
         )
-    save(load(folded), engine)
-    return BuildSummary(lowered=0, kept_float={}, tensors={})
+    save(load(folded), lowered)
+    return QuantizeSummary(lowered=0, kept_float={}, tensors={})
 
 
-def _write_int8(job: BuildInputs, out: Path) -> BuildSummary:
+def _write_int8(job: QuantizeInputs, out: Path) -> QuantizeSummary:
     folded = job.converted / FOLDED_FILE
     if job.table is None:
         raise QuantizationError("there is no calibration table", hint="add [calibration] to the spec")
@@ -64,7 +63,7 @@ def _write_int8(job: BuildInputs, out: Path) -> BuildSummary:
         )
     write_table(table, out / TABLE_FILE)  # as it was used: the percentile may be another than that of the pass
     model = load(folded)
-    placement = placement_for(job.target, job.quantization.activation, vnni=cpu_facts().vnni)
+    placement = placement_for(job.target, job.quantization.activation, job.device)
     written = insert_qdq(
         model,
         table,
@@ -73,8 +72,8 @@ def _write_int8(job: BuildInputs, out: Path) -> BuildSummary:
         exclude=job.quantization.exclude,
         exclude_ops=job.quantization.exclude_ops,
     )
-    save(model, out / ENGINE_FILE)
-    return BuildSummary(
+    save(model, out / GRAPH_FILE)
+    return QuantizeSummary(
         lowered=len(written.nodes),
         nodes=tuple(written.nodes),
         kept_float=written.kept_float,
@@ -82,7 +81,7 @@ def _write_int8(job: BuildInputs, out: Path) -> BuildSummary:
     )
 
 
-def _refuse_idle_exclusions(job: BuildInputs) -> None:
+def _refuse_idle_exclusions(job: QuantizeInputs) -> None:
     """A name that is misspelt, or that another version of the converter gave, would change nothing in silence."""
     graph = load(job.converted / FOLDED_FILE).graph
     _refuse_idle("exclude", job.quantization.exclude, sorted({node.name or "" for node in graph}))
