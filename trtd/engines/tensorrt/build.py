@@ -105,8 +105,6 @@ def _configure(trt: Any, flavour: Flavour, config: Any, order: Order) -> None:
     if options.hardware_compatibility != "none":
         level = _HARDWARE[options.hardware_compatibility]
         config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
-    if hasattr(flags, "REQUIRE_USER_ALLOCATION"):
-        config.set_flag(flags.REQUIRE_USER_ALLOCATION)  # TensorRT-RTX captures no CUDA graph otherwise
     if flavour.capabilities:
         wanted = "CURRENT" if order.capability is None else f"SM{order.capability.replace('.', '')}"
         config.num_compute_capabilities = 1

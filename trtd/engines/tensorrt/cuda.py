@@ -88,6 +88,17 @@ def free_bytes() -> int:
     return int(check(runtime().cudaMemGetInfo())[0])
 
 
+class Scratch:
+    """Device memory for what a run keeps between two layers."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = max(nbytes, ALIGNMENT_BYTES)
+        self.address = int(check(runtime().cudaMalloc(self.nbytes)))
+
+    def free(self) -> None:
+        runtime().cudaFree(self.address)
+
+
 class Buffer:
     """One tensor, on the device and in pinned host memory.
 

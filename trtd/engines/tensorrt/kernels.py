@@ -23,6 +23,8 @@ class KernelCache:
         self.config = engine.create_runtime_config()
         eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         self.config.dynamic_shapes_kernel_specialization_strategy = eager
+        # Memory that TensorRT-RTX allocates itself keeps a stream from being recorded as a CUDA graph.
+        self.config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         self._cache = self.config.create_runtime_cache()
         self._path = path
         if path is not None and path.is_file():

@@ -12,7 +12,7 @@ import numpy as np
 
 from trtd.engines.feeds import check_feeds
 from trtd.engines.protocol import Arrays
-from trtd.engines.tensorrt.cuda import Buffer, Graph, Stream, free_bytes, take_device
+from trtd.engines.tensorrt.cuda import Buffer, Graph, Scratch, Stream, free_bytes, take_device
 from trtd.engines.tensorrt.errors import load_error, no_gpu, plain
 from trtd.engines.tensorrt.flavours import Flavour
 from trtd.engines.tensorrt.kernels import KernelCache
@@ -173,6 +173,9 @@ class TensorRTRunner:
         self._set_shapes(shapes)
         for name, buffer in prepared.buffers.items():
             self._context.set_tensor_address(name, buffer.address)
+        if prepared.scratch is not None:
+            self._context.update_device_memory_size_for_shapes()
+            self._context.set_device_memory(prepared.scratch.address, prepared.scratch.nbytes)
 
     def _make(self, shapes: Shapes) -> _Prepared:
         self._set_shapes(shapes)
@@ -188,7 +191,8 @@ class TensorRTRunner:
                     hint='export the model without its last, data-dependent step, or use target = "onnxruntime-cpu"',
                 )
             buffers[facts.name] = Buffer(shape, np.dtype(facts.dtype))
-        return _Prepared(buffers, tuple(o.name for o in self._outputs))
+        scratch = None if self._kernels is None else Scratch(self._context.update_device_memory_size_for_shapes())
+        return _Prepared(buffers, tuple(o.name for o in self._outputs), scratch)
 
     def _set_shapes(self, shapes: Shapes) -> None:
         for facts, shape in zip(self._inputs, shapes, strict=True):
@@ -231,8 +235,9 @@ class TensorRTRunner:
 class _Prepared:
     """Memory and, later, a graph for one set of input shapes."""
 
-    def __init__(self, buffers: dict[str, Buffer], outputs: tuple[str, ...]) -> None:
+    def __init__(self, buffers: dict[str, Buffer], outputs: tuple[str, ...], scratch: Scratch | None) -> None:
         self.buffers = buffers
+        self.scratch = scratch
         self.outputs = outputs
         self.graph: Graph | None = None
         self.runs = 0
@@ -254,6 +259,8 @@ class _Prepared:
             self.graph.free()
         for buffer in self.buffers.values():
             buffer.free()
+        if self.scratch is not None:
+            self.scratch.free()
 
 
 def _read(path: Path, digest: str) -> bytes:
