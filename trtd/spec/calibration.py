@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -125,4 +125,9 @@ class QuantizationSection(Section):
     activation: Activation = Field(
         default="auto",
         description='8-bit type of activations; auto takes what serves the target best. Default: "auto".',
+    )
+    float_precision: Literal["auto", "fp16", "fp32"] = Field(
+        default="auto",
+        description="Precision of what int8 leaves in float; auto is fp16 on GPUs and fp32 on CPUs, which compute FP16 "
+        'as FP32. Default: "auto".',
     )

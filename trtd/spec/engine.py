@@ -46,7 +46,7 @@ class TensorRTSection(Section):
     tf32: bool = Field(
         default=False,
         description="Let FP32 products be rounded to 10 bits of mantissa, in the FP32 engine that others are measured "
-        "beside as well. Default: false.",
+        "beside as well. TensorRT-RTX always does. Default: false.",
     )
     version_compatible: bool = Field(
         default=False,

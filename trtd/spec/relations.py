@@ -139,8 +139,8 @@ def options_of_tensorrt(engine: EngineSection) -> Iterator[Fault]:
 
 @relation("target", "tensorrt")
 def options_of_full_tensorrt(engine: EngineSection) -> Iterator[Fault]:
-    """TensorRT-RTX times no kernels when it builds, and its engines run on other GPUs of a named capability anyway."""
-    for key in ("timing_cache", "version_compatible", "hardware_compatibility"):
+    """TensorRT-RTX times no kernels, its engines run on other GPUs of a named capability, and FP32 is always TF32."""
+    for key in ("timing_cache", "version_compatible", "hardware_compatibility", "tf32"):
         if key in _changed(engine.tensorrt) and "tensorrt" not in engine.targets:
             hint = 'remove it, or set target = "tensorrt"'
             yield Fault(("tensorrt", key), "is for target tensorrt alone", hint)
@@ -152,6 +152,14 @@ def symmetric_for_tensorrt(spec: Spec) -> Iterator[Fault]:
     if spec.quantization.activation == "uint8" and set(spec.engine.targets) & set(TENSORRT):
         hint = 'use "auto", which takes what serves each target'
         yield Fault(("quantization", "activation"), "is uint8, and TensorRT quantizes symmetrically, to int8", hint)
+
+
+@relation("engine.target", "quantization.float_precision")
+def fp16_beside_int8(spec: Spec) -> Iterator[Fault]:
+    """On a CPU, FP16 costs casts and gains nothing."""
+    if spec.quantization.float_precision == "fp16" and not set(spec.engine.targets) <= set(TENSORRT):
+        hint = 'use "auto", which is fp16 on GPUs'
+        yield Fault(("quantization", "float_precision"), "is fp16, and onnxruntime-cpu computes it as FP32", hint)
 
 
 def _changed(section: Section) -> list[str]:

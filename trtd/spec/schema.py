@@ -120,6 +120,7 @@ class Spec(Section):
         rules.disjoint_data,
         rules.engine_names_fit,
         rules.symmetric_for_tensorrt,
+        rules.fp16_beside_int8,
     )
 
     name: Name = Field(

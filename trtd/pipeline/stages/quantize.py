@@ -11,6 +11,7 @@ from typing import Any
 from trtd.calibrate.methods import with_percentile
 from trtd.calibrate.table import read_table, write_table
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
+from trtd.engines.table import BACKENDS
 from trtd.errors import QuantizationError
 from trtd.pipeline.contracts import FOLDED_FILE, GRAPH_FILE, SUMMARY_FILE, TABLE_FILE, QuantizeInputs, QuantizeSummary
 from trtd.pipeline.progress import Progress
@@ -28,7 +29,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     _refuse_idle_exclusions(job)
     summary = _write(job, out)
     progress(1, 2, "load")
-    OnnxRuntimeRunner(out / GRAPH_FILE).close()
+    OnnxRuntimeRunner(out / GRAPH_FILE, emulate=BACKENDS[job.target].compiles).close()
     (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=1))
     progress(2, 2, "")
     return {}
@@ -72,13 +73,27 @@ def _write_int8(job: QuantizeInputs, out: Path) -> QuantizeSummary:
         exclude=job.quantization.exclude,
         exclude_ops=job.quantization.exclude_ops,
     )
-    save(model, out / GRAPH_FILE)
+    if _float_precision(job) == "fp16":
+        rounded = out / "rounded.onnx"
+        save(model, rounded)
+        to_fp16(rounded, out / GRAPH_FILE)
+        for leftover in out.glob("rounded.onnx*"):
+            leftover.unlink()
+    else:
+        save(model, out / GRAPH_FILE)
     return QuantizeSummary(
         lowered=len(written.nodes),
         nodes=tuple(written.nodes),
         kept_float=written.kept_float,
         tensors=written.tensors,
     )
+
+
+def _float_precision(job: QuantizeInputs) -> str:
+    wanted = job.quantization.float_precision
+    if wanted == "auto":
+        return "fp16" if BACKENDS[job.target].native_fp16 else "fp32"
+    return wanted
 
 
 def _refuse_idle_exclusions(job: QuantizeInputs) -> None:

@@ -97,7 +97,7 @@ def _open(job: VerifyInputs) -> Mapping[str, Runner]:
     """``engine`` and what it is held against by precision, ``fp32`` first: each on the target, or none is."""
     if job.engine is None:
         files = {"engine": job.graph / GRAPH_FILE, "fp32": job.converted / FP32_FILE}
-        return {name: OnnxRuntimeRunner(file, threads=job.threads) for name, file in files.items()}
+        return {name: OnnxRuntimeRunner(file, threads=job.threads, emulate=True) for name, file in files.items()}
     return {
         name: open_engine(files, threads=job.threads, kernels=job.kernels)
         for name, files in {"engine": job.engine, **job.baselines}.items()
@@ -152,7 +152,8 @@ def _localize(job: VerifyInputs, out: Path, progress: Progress) -> tuple[TensorE
     known = set(tap(fp32_graph, [t for t in summary.tensors if t in producers], taps[0]))
     found = set(tap(job.graph / GRAPH_FILE, [summary.tensors[t] for t in known], taps[1]))
     pairs = {t: summary.tensors[t] for t in summary.tensors if t in known and summary.tensors[t] in found}
-    runners = [OnnxRuntimeRunner(path, threads=job.threads, fused=False) for path in taps]
+    foreign = BACKENDS[job.target].compiles
+    runners = [OnnxRuntimeRunner(path, threads=job.threads, fused=False, emulate=foreign) for path in taps]
     batches = (batch.feeds for batch in islice(job.heldout.batches(), LOCALIZED_ITEMS))
     errors = tensor_errors(runners[1], runners[0], batches, pairs, producers)
     for leftover in out.glob("*.tapped.onnx*"):
