@@ -130,7 +130,7 @@ def cases(folder: Path, det: Path | None, pages: Path | None) -> list[Case]:
         precisions = ("fp32", "fp16", "int8") if name == "encoder" else ("fp32", "fp16")
         found.append(Case(name, folder / f"{name}.onnx", shape, precisions, f"{name}/*.npy"))
     resnet = next(case for case in found if case.name == "resnet50")
-    return [*found, replace(resnet, name="resnet50-b1", precisions=("fp16",), opt=1)]
+    return [*reversed(found), replace(resnet, name="resnet50-b1", precisions=("fp16",), opt=1)]
 
 
 def engines_of(bench: Bench, case: Case, names: Sequence[str], feeds: Mapping[int, Arrays], fp32: Path) -> Rows:
@@ -215,7 +215,7 @@ def runner_against_bare(bench: Bench, names: Sequence[str], feeds: Mapping[int, 
     rows: Rows = []
     flavour = FLAVOURS[bench.target]
     for name in names:
-        for batch, given in feeds.items():
+        for batch, given in list(feeds.items())[:2]:
             with load(bench.registry, name) as engine:
                 plan = bench.registry / "engines" / name / str(engine.manifest.version) / "model.plan"
                 rivals: dict[str, Any] = {"trtd": engine}
@@ -235,7 +235,7 @@ def runner_against_bare(bench: Bench, names: Sequence[str], feeds: Mapping[int, 
 def builds_of(bench: Bench, case: Case, said: Sequence[dict[str, Any]]) -> Rows:
     """How the gates judged what was built, and what `trtd verify` says of it out of the registry.
 
-    Loaded: from the file to the device, kernels compiled before; first run: of a shape, kernels compiled before.
+    Ready: from the registry to the first output; cold, with all kernels still to compile, and warm.
     """
     rows: Rows = []
     for engine in said:
@@ -252,18 +252,20 @@ def builds_of(bench: Bench, case: Case, said: Sequence[dict[str, Any]]) -> Rows:
         row["verified again"] = _verdict(bench.trtd("verify", name)["report"])
         layers = bench.trtd("show", name, "--layers")["layers"]
         in_int8 = layers["quantizable"] - len(layers["not_in_8_bits"])
-        start = time.perf_counter()
-        with load(bench.registry, name) as loaded:
-            opened = time.perf_counter()
-            loaded.run({"x": np.zeros((case.opt, *case.shape), np.float32)})
-            first = time.perf_counter()
         row |= {
             "layers": str(len(layers["layers"])),
             "nodes in 8 bits": f"{in_int8} of {layers['quantizable']}" if layers["quantizable"] else "",
-            "loaded s": f"{opened - start:.2f}",
-            "first run s": f"{first - opened:.2f}",
+            "ready s, cold": f"{_ready_s(bench, name, case):.2f}",
+            "ready s, warm": f"{_ready_s(bench, name, case):.2f}",
         }
     return rows
+
+
+def _ready_s(bench: Bench, name: str, case: Case) -> float:
+    start = time.perf_counter()
+    with load(bench.registry, name) as loaded:
+        loaded.run({"x": np.zeros((case.opt, *case.shape), np.float32)})
+        return time.perf_counter() - start
 
 
 def _verdict(report: dict[str, Any]) -> str:
@@ -288,6 +290,7 @@ def main() -> None:
     options.folder.mkdir(parents=True)
     folder = options.folder.resolve()
     roots = [options.det.resolve().parent] if options.det else []
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     bench = Bench(folder, options.target, options.runs, roots)
     tables: dict[str, Rows] = {"Builds": [], "Engines": [], "Runner": []}
     for case in cases(folder, options.det and options.det.resolve(), options.pages):
