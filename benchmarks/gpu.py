@@ -35,7 +35,7 @@ from trtd.pipeline.intake import take_in
 from trtd.verify.latency import side_by_side
 
 ROOT = Path(__file__).resolve().parents[1]
-BATCHES = (1, 2)
+BATCHES = (1, 8, 32)
 SPEC = """\
 name = "{name}"
 [model]
@@ -269,7 +269,7 @@ def _ready_s(bench: Bench, name: str, case: Case) -> float:
 
 
 def _verdict(report: dict[str, Any]) -> str:
-    missed = [f"{g['name']} {g['measured']:.3g} {g['comparison']} {g['bound']:g}" for g in _missed(report)]
+    missed = [f"{g['name']} {float(g['measured']):.3g} {g['comparison']} {g['bound']:g}" for g in _missed(report)]
     return f"missed: {', '.join(missed)}" if missed else f"passed {len(report['gates'])}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from trtd.errors import QuantizationError
@@ -39,7 +41,13 @@ def test_tensorrt_is_symmetric_with_float_biases() -> None:
     """Its parser refuses zero points, and a quantized bias (then: "Network must have at least one output")."""
     placement = placement_for("tensorrt", "auto", {})
     assert (placement.activation, placement.weight_bits, placement.rounded_bias) == ("int8", 8, False)
-    assert placement == placement_for("tensorrt-rtx", "auto", {"int8_convolution": "yes"})
+
+
+def test_tensorrt_rtx_differs_from_tensorrt_in_the_type_of_scales_alone() -> None:
+    """Its INT8 MatMul computed NaN with scales in FP16 (1.6.1, on a GPU)."""
+    rtx = placement_for("tensorrt-rtx", "auto", {"int8_convolution": "yes"})
+    assert not rtx.float16_scales
+    assert replace(rtx, float16_scales=True) == placement_for("tensorrt", "auto", {})
 
 
 def test_tensorrt_rtx_convolves_in_8_bits_from_1_7_on() -> None:

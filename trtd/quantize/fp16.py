@@ -48,16 +48,23 @@ FP32_OPS = (
 )
 
 
-def to_fp16(source: Path, out: Path, *, exclude: Sequence[str] = (), exclude_ops: Sequence[str] = ()) -> list[str]:
+def to_fp16(
+    source: Path,
+    out: Path,
+    *,
+    exclude: Sequence[str] = (),
+    exclude_ops: Sequence[str] = (),
+    float16_scales: bool = False,
+) -> list[str]:
     """Write ``source`` with float16 weights and activations; inputs and outputs keep float32.
 
     Uses onnxruntime's converter, with its own list of operators that lack FP16 kernels, plus :data:`FP32_OPS` and
-    whatever reads a constant that FP16 cannot hold. Neighbours that stay FP32 pass FP32 to each other. Scales of Q/DQ
-    are rounded to float16 too: by 0.05 % at most and, below 6e-5, by 3e-8.
+    whatever reads a constant that FP16 cannot hold. Neighbours that stay FP32 pass FP32 to each other.
 
     Args:
         exclude: names or globs of nodes that stay FP32.
         exclude_ops: further operator types that stay FP32.
+        float16_scales: round the scales of Q/DQ too, by 0.05 % at most and, below 6e-5, by 3e-8; else Q/DQ stay FP32.
 
     Returns:
         Names of the nodes that stayed FP32.
@@ -66,17 +73,17 @@ def to_fp16(source: Path, out: Path, *, exclude: Sequence[str] = (), exclude_ops
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     nodes = list(load(source).graph)
-    blocked_ops = {*DEFAULT_OP_BLOCK_LIST, *FP32_OPS, *exclude_ops}
+    blocked_ops = {*DEFAULT_OP_BLOCK_LIST, *FP32_OPS, *exclude_ops, *(() if float16_scales else QDQ)}
     blocked = [n.name or "" for n in nodes if _is_named(n, exclude) or any(map(_beyond_fp16, n.inputs))]
     kept = [n.name or "" for n in nodes if n.op_type in blocked_ops or n.name in blocked]
     try:
         converted = convert_float_to_float16(
-            _without_typed_initializers(_with_float16_scales(onnx.load(source))),
+            _without_typed_initializers(_raised(onnx.load(source)) if float16_scales else onnx.load(source)),
             keep_io_types=True,
             op_block_list=sorted(blocked_ops),
             node_block_list=blocked,
         )
-        model = ir.from_proto(converted)
+        model = ir.from_proto(_declared_once(converted))
     except Exception as error:
         raise QuantizationError(
             f"the graph could not be converted to FP16: {error}",
@@ -88,7 +95,7 @@ def to_fp16(source: Path, out: Path, *, exclude: Sequence[str] = (), exclude_ops
     return kept
 
 
-def _with_float16_scales(model: onnx.ModelProto) -> onnx.ModelProto:
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
     """Raise the opset where Q/DQ need that to take float16."""
     from onnx import version_converter
 
@@ -96,6 +103,21 @@ def _with_float16_scales(model: onnx.ModelProto) -> onnx.ModelProto:
     if opset >= LOWEST_OPSET_FOR_QDQ or not any(node.op_type in QDQ for node in model.graph.node):
         return model
     return version_converter.convert_version(model, LOWEST_OPSET_FOR_QDQ)
+
+
+def _declared_once(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Onnxruntime's converter (1.30) writes the same cast again for each reader of a tensor that stays FP32."""
+    declared: set[str] = set()
+    nodes = []
+    for node in model.graph.node:
+        if not declared.intersection(node.output):
+            nodes.append(node)
+            declared.update(node.output)
+    if len(nodes) < len(model.graph.node):
+        kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+    return model
 
 
 def _without_typed_initializers(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -40,6 +40,7 @@ class Placement:
         channels_last: the target keeps 8-bit images as height, width, channels: :mod:`trtd.quantize.upsample`.
         rounded_bias: biases are int32 with the scale of the products; else they stay float.
         overlapping: transposed convolutions have an 8-bit kernel even where their patches overlap.
+        float16_scales: between FP16 operators, Q and DQ have scales in FP16; else they stay FP32 between casts.
     """
 
     weighted: frozenset[str]
@@ -55,6 +56,7 @@ class Placement:
     channels_last: bool = False
     rounded_bias: bool = True
     overlapping: bool = False
+    float16_scales: bool = False
 
     def is_candidate(self, node: ir.Node) -> bool:
         """Whether ``node`` is of one of the classes."""

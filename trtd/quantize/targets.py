@@ -35,7 +35,7 @@ def onnxruntime_cpu(*, vnni: bool, activation: Activation = "auto") -> Placement
     )
 
 
-def tensorrt(*, convolutions: bool) -> Placement:
+def tensorrt(*, convolutions: bool, float16_scales: bool) -> Placement:
     """TensorRT and TensorRT-RTX, which read Q/DQ as explicit quantization.
 
     Symmetric int8 with zero point 0, weights per output channel, biases in float; the inputs of weighted operators and
@@ -45,6 +45,8 @@ def tensorrt(*, convolutions: bool) -> Placement:
 
     Args:
         convolutions: whether this version runs convolutions in 8 bits; TensorRT-RTX before 1.7 does not.
+        float16_scales: TensorRT-RTX fuses Q and DQ with casts around them, and 1.6.1 computes NaN with scales in FP16
+            (measured: ``benchmarks/results/gpu.md``).
     """
     dense, images = {"MatMul", "Gemm"}, {"Conv", "ConvTranspose"}
     return Placement(
@@ -60,14 +62,17 @@ def tensorrt(*, convolutions: bool) -> Placement:
         adding=frozenset({"Conv"} if convolutions else ()),
         rounded_bias=False,
         overlapping=True,
+        float16_scales=float16_scales,
     )
 
 
 # By target; the second argument is the device's fingerprint, as its backend gives it.
 _PLACEMENTS: dict[str, Callable[[Activation, Mapping[str, str]], Placement]] = {
     "onnxruntime-cpu": lambda activation, device: onnxruntime_cpu(vnni=device["vnni"] == "yes", activation=activation),
-    "tensorrt": lambda activation, device: tensorrt(convolutions=True),
-    "tensorrt-rtx": lambda activation, device: tensorrt(convolutions=device["int8_convolution"] == "yes"),
+    "tensorrt": lambda activation, device: tensorrt(convolutions=True, float16_scales=True),
+    "tensorrt-rtx": lambda activation, device: tensorrt(
+        convolutions=device["int8_convolution"] == "yes", float16_scales=False
+    ),
 }
 
 

@@ -76,7 +76,7 @@ def _write_int8(job: QuantizeInputs, out: Path) -> QuantizeSummary:
     if _float_precision(job) == "fp16":
         rounded = out / "rounded.onnx"
         save(model, rounded)
-        to_fp16(rounded, out / GRAPH_FILE)
+        to_fp16(rounded, out / GRAPH_FILE, float16_scales=placement.float16_scales)
         for leftover in out.glob("rounded.onnx*"):
             leftover.unlink()
     else:
