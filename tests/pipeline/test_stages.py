@@ -83,6 +83,7 @@ class Bench:
             baselines={"fp32": graph_files("onnxruntime-cpu", self.stored("convert"), "model.onnx")},
             unverifiable="",
             engine_bytes=(engine / "model.onnx").stat().st_size,
+            tf32=False,
             kernels=self.shop.folder / "kernels",
             reference=self.stored("reference"),
             reference_name="the original",

@@ -26,6 +26,7 @@ class Backend:
         compiles: the engine is compiled from the graph in its precision; else it is that graph.
         symmetric: activations are int8 with zero point 0, whatever the spec says.
         native_fp16: computes FP16 as such, so that FP16 should be faster than FP32.
+        always_tf32: computes FP32 as TF32, whatever the spec says.
         fingerprint: properties of the device that change what is built, as text.
         device: what the device is called.
         missing: what keeps this machine from building for those capabilities; ``None`` if nothing does.
@@ -37,6 +38,7 @@ class Backend:
     compiles: bool
     symmetric: bool
     native_fp16: bool
+    always_tf32: bool
     fingerprint: Callable[[Capabilities], dict[str, str]]
     device: Callable[[], str]
     missing: Callable[[Capabilities], EnvironmentMissing | None]
@@ -54,6 +56,7 @@ def _tensorrt(flavour: Flavour) -> Backend:
         compiles=True,
         symmetric=True,
         native_fp16=True,
+        always_tf32=flavour.target == "tensorrt-rtx",
         fingerprint=lambda capabilities: _gpu_fingerprint(flavour, capabilities),
         device=lambda: ", ".join(dict.fromkeys(gpu.name for gpu in gpus().found)) or "no GPU",
         missing=lambda capabilities: _gpu_missing(flavour, capabilities),
@@ -109,6 +112,7 @@ BACKENDS: dict[str, Backend] = {
         compiles=False,
         symmetric=False,
         native_fp16=False,
+        always_tf32=False,
         fingerprint=_cpu_fingerprint,
         device=lambda: cpu_facts().model,
         missing=lambda capabilities: None,

@@ -132,6 +132,7 @@ class VerifyInputs(Document):
         baselines: engines of other precisions for the same target, to hold it against; ``fp32`` always.
         unverifiable: why the engine cannot run here.
         engine_bytes: size of the engine's files.
+        tf32: the target computes FP32 as TF32.
         kernels: folder for what a backend compiles when it loads an engine.
     """
 
@@ -145,6 +146,7 @@ class VerifyInputs(Document):
     baselines: dict[str, EngineFiles]
     unverifiable: str
     engine_bytes: int
+    tf32: bool
     kernels: Path
     reference: Path
     reference_name: str

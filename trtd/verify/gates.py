@@ -6,9 +6,13 @@ Defaults, used wherever the spec is silent:
 precision  cosine          relative_l2  top1_agreement (probabilities only)   min_speedup
 =========  ==============  ===========  ====================================  ====================
 fp32       0.9999          1e-3         0.999                                 none
+tf32       0.9999          1e-2         0.999                                 none
 fp16       0.999           0.05         0.99                                  1.0 on GPUs, else none
 int8       0.99            0.3          0.99                                  1.0
 =========  ==============  ===========  ====================================  ====================
+
+TF32 is FP32 whose products are rounded to 10 bits of mantissa first: TensorRT-RTX computes FP32 so, and TensorRT where
+the spec lets it. PP-OCRv4 detection is off by 2e-3 then (``benchmarks/results/h200.md``).
 
 Cosine alone does not see a wrong scale, relative L2 does. Top-1 agreement is asked of outputs by default only where
 each row of the reference is a distribution over classes: embeddings and regressions have rows too. FP16 has no speed
@@ -39,6 +43,7 @@ FIDELITY_GATES: dict[str, Comparison] = {
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "fp32": {"cosine": 0.9999, "relative_l2": 1e-3, "top1_agreement": 0.999},
+    "tf32": {"cosine": 0.9999, "relative_l2": 1e-2, "top1_agreement": 0.999},
     "fp16": {"cosine": 0.999, "relative_l2": 0.05, "top1_agreement": 0.99},
     "int8": {"cosine": 0.99, "relative_l2": 0.3, "top1_agreement": 0.99, "min_speedup": 1.0},
 }
@@ -61,6 +66,7 @@ def judge(
     gates: Gates,
     precision: str,
     *,
+    tf32: bool = False,
     fidelity: Mapping[str, Fidelity],
     speed: Speed | None,
     metric: TaskMetric | None,
@@ -68,12 +74,15 @@ def judge(
 ) -> tuple[Gate, ...]:
     """Hold the measurements against the spec's gates, or the defaults of ``precision`` where it names none.
 
-    ``speed`` is ``None`` where the engine could not run on its target.
+    Args:
+        tf32: the target computes FP32 as TF32.
+        speed: ``None`` where the engine could not run on its target.
 
     A gate named for one output replaces the general one there. ``top1_agreement`` applies to outputs that hold
     probabilities; asked for by name on an output without rows it fails, since nothing was compared. So do the gates
     that the spec names for an output that the model has not.
     """
+    precision = "tf32" if tf32 and precision == "fp32" else precision
     defaults = DEFAULTS[precision]
     judged = [
         gate
@@ -161,6 +170,8 @@ def _fidelity_advice(precision: str, worst: TensorError | None) -> str:
 
 _ADVICE = {
     "fp32": "the converted graph itself is off, see the conversion errors: export the model again, or report it",
+    "tf32": "this target rounds FP32 products to 10 bits, which is too few here: use tensorrt with tf32 = false, or "
+    "loosen the gate; or the converted graph itself is off: onnxruntime-cpu would tell",
     "fp16": "some values need more than FP16 holds: keep operators in FP32 with [quantization] exclude or exclude_ops",
     "int8": 'try another [calibration] method ("mse", "percentile", "entropy", "minmax") or more samples',
 }

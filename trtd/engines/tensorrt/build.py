@@ -10,7 +10,7 @@ from typing import Any
 from trtd.engines.tensorrt.cuda import take_device
 from trtd.engines.tensorrt.errors import build_error, no_gpu, parse_error
 from trtd.engines.tensorrt.flavours import Flavour
-from trtd.engines.tensorrt.log import Kept, Tell, make_logger, make_monitor
+from trtd.engines.tensorrt.log import Tell, listen, make_monitor
 from trtd.engines.tensorrt.timing import TimingCache
 from trtd.errors import EngineError
 from trtd.spec.schema import TensorRTSection
@@ -59,10 +59,10 @@ def build_engine(flavour: Flavour, order: Order, out: Path, tell: Tell) -> Built
         EngineError: the network cannot become an engine; the message names the node.
         WorkerOutOfMemory: the device has too little memory.
     """
-    trt, kept = flavour.load(), Kept()
+    trt = flavour.load()
     name = f"{flavour.module} {trt.__version__}"
     gpu = None if flavour.capabilities else take_device([order.capability] if order.capability else [])
-    logger = make_logger(trt, kept)
+    logger, kept = listen(trt)
     builder = _builder(trt, logger, name)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakSet
 
 Tell = Callable[[int, int, str], None]
 """Told how many of how many parts are done, and of what."""
@@ -17,32 +18,51 @@ _PLACE = re.compile(r"^\w+\.(?:cpp|cu|h):\d+: ")
 _HARMLESS = ("Empty initializer",)
 
 
-@dataclass
+@dataclass(eq=False)
 class Kept:
-    """What TensorRT complained about, each message once, in order."""
+    """What TensorRT complained about since this was made: each message once, the last one last."""
 
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def add(self, place: list[str], message: str) -> None:
-        text = _PLACE.sub("", message)
-        if text not in place and not text.startswith(_HARMLESS):
+    def add(self, kind: Literal["warnings", "errors"], message: str) -> None:
+        text, place = _PLACE.sub("", message), getattr(self, kind)
+        if text in place:
+            place.remove(text)
+        if not text.startswith(_HARMLESS):
             place.append(text)
 
 
-def make_logger(trt: Any, kept: Kept) -> Any:
-    """A ``trt.ILogger`` that prints to standard output, which is the log of a stage, and keeps what matters."""
+# TensorRT takes the first logger of a process, and ignores those that come later: by module, and who listens to it.
+_loggers: dict[str, tuple[Any, WeakSet[Kept]]] = {}
 
+
+def listen(trt: Any) -> tuple[Any, Kept]:
+    """The process's ``trt.ILogger``, which prints to the log of the stage, and what it keeps from now on.
+
+    TensorRT's messages do not say whose they are: of several engines in a process, each is told all.
+    """
+    if trt.__name__ not in _loggers:
+        listeners: WeakSet[Kept] = WeakSet()
+        _loggers[trt.__name__] = _make_logger(trt, listeners), listeners
+    logger, listeners = _loggers[trt.__name__]
+    kept = Kept()
+    listeners.add(kept)
+    return logger, kept
+
+
+def _make_logger(trt: Any, listeners: WeakSet[Kept]) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
             kind = trt.ILogger.Severity
-            if severity in (kind.INTERNAL_ERROR, kind.ERROR):
-                kept.add(kept.errors, message)
-            elif severity == kind.WARNING:
-                kept.add(kept.warnings, message)
+            for kept in list(listeners):
+                if severity in (kind.INTERNAL_ERROR, kind.ERROR):
+                    kept.add("errors", message)
+                elif severity == kind.WARNING:
+                    kept.add("warnings", message)
             if severity != kind.VERBOSE:
                 print(f"[TensorRT {severity.name.lower()}] {message}")
 

@@ -17,7 +17,7 @@ from trtd.engines.tensorrt.errors import load_error, no_gpu, plain
 from trtd.engines.tensorrt.flavours import Flavour
 from trtd.engines.tensorrt.kernels import KernelCache
 from trtd.engines.tensorrt.layers import Layers, make_profiler, read_layers
-from trtd.engines.tensorrt.log import Kept, make_logger
+from trtd.engines.tensorrt.log import listen
 from trtd.errors import EngineError, RegistryError
 from trtd.model.facts import TensorFacts
 
@@ -63,12 +63,12 @@ class TensorRTRunner:
         graphs: bool = True,
     ) -> None:
         plan = _read(path, digest)
-        trt, self._kept = flavour.load(), Kept()
+        trt = flavour.load()
         self._trt, self._name = trt, f"{flavour.module} {trt.__version__}"
         self.gpu = take_device(capabilities)
         free_before = free_bytes()
-        self._logger = make_logger(trt, self._kept)
-        self._runtime = trt.Runtime(self._logger)
+        logger, self._kept = listen(trt)
+        self._runtime = trt.Runtime(logger)
         if self._runtime is None:
             raise no_gpu(self._name)
         self._engine = self._runtime.deserialize_cuda_engine(plan)

@@ -78,6 +78,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
         gates=judge(
             job.verify.gates,
             job.precision,
+            tf32=job.tf32,
             fidelity=comparison.fidelity(),
             speed=timings.speed(native_fp16=BACKENDS[job.target].native_fp16),
             metric=task,
