@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 
 from tests.workshop import SPECS, Workshop
 from trtd.cli.main import main
+from trtd.engines import gpu
+from trtd.engines.tensorrt import log as tensorrt_log
 
 SOURCE = Path(__file__).parents[1]
 
@@ -114,3 +117,39 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     outcomes = shop.build(spec)
     assert [outcome.error for outcome in outcomes] == [None, None]
     return shop
+
+
+STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
+
+
+@pytest.fixture
+def gpus_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts stand-ins for GPUs, CUDA and TensorRT in the place of the real ones, here and in every child process.
+
+    Call it with the compute capabilities of the GPUs, none for a machine without, and ``fault=`` for one that fails.
+    """
+    shadowed = ("cuda", "pynvml", "tensorrt", "tensorrt_rtx", "stand_in_tensorrt")
+    real = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in shadowed}
+    for name in real:
+        del sys.modules[name]
+    monkeypatch.syspath_prepend(str(STAND_IN_GPU))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_IN_GPU), str(SOURCE)]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def place(*capabilities: str, fault: str = "") -> None:
+        monkeypatch.setenv("STAND_IN_GPUS", ",".join(capabilities))
+        monkeypatch.setenv("STAND_IN_GPU_FAULT", fault)
+        forget_gpus()
+
+    place()
+    yield place
+    for name in [name for name in sys.modules if name.partition(".")[0] in shadowed]:
+        del sys.modules[name]
+    sys.modules.update(real)
+    forget_gpus()
+
+
+def forget_gpus() -> None:
+    """What a process knows of GPUs and of TensorRT's logger, it learns once."""
+    gpu._ask.cache_clear()
+    tensorrt_log._loggers.clear()

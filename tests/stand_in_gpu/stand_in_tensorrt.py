@@ -313,9 +313,6 @@ class Runtime:
         if about["capability"] != _here().replace(".", ""):
             self._refuse("The engine plan file is generated on an incompatible device, expecting compute 8.9")
             return None
-        if _fault("no-memory") and len(graph) > 2**20:
-            self._refuse("Error Code 2: OutOfMemory (Requested size was 1)")
-            return None
         return Engine(graph, about["profile"], self._logger)
 
     def _refuse(self, message: str) -> None:
@@ -422,6 +419,7 @@ class Context:
         self._engine = engine
         self._shapes: dict[str, Shape] = {}
         self._addresses: dict[str, int] = {}
+        self._configured = config is not None
         self._managed = config is not None and config.allocation is ExecutionContextAllocationStrategy.USER_MANAGED
         self._scratch = 0
         self.profiler: Any = None
@@ -448,7 +446,7 @@ class Context:
         self._scratch = nbytes
 
     def is_stream_capturable(self, stream: int) -> bool:
-        return self._managed
+        return self._managed or not self._configured
 
     def execute_async_v3(self, stream: int) -> bool:
         if _fault("execute"):

@@ -1,6 +1,6 @@
 """A stand-in for cuda-python's runtime bindings: device memory is host memory, a stream runs what it gets at once.
 
-``STAND_IN_GPU_FAULT`` may say ``no-memory`` (allocations over 1 MiB fail) or ``lost`` (nothing answers any more).
+``STAND_IN_GPU_FAULT`` may say ``no-memory`` (nothing can be allocated) or ``lost`` (nothing answers any more).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def cudaMemGetInfo() -> tuple[Any, ...]:
 
 
 def cudaMalloc(nbytes: int) -> tuple[Any, ...]:
-    if _fault("no-memory") and nbytes > 2**20:
+    if _fault("no-memory"):
         return cudaError_t.cudaErrorMemoryAllocation, 0
     block = ctypes.create_string_buffer(nbytes)
     _memory[ctypes.addressof(block)] = block
