@@ -6,6 +6,7 @@ convolutions (PP-LCNetV3). In FP32 they cost a pass over memory; in INT8 each wo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,16 @@ from trtd.quantize.graph import (
 )
 
 Array = np.ndarray[Any, Any]
+# Asked before each fold: with the node that stays, the step that goes, and the step's factor (per output channel,
+# float64). A step that it refuses stays, and so does what follows.
+Consent = Callable[[ir.Node, ir.Node, Array], bool]
 
 
-def fold_affine(model: ir.Model) -> int:
+def _always(node: ir.Node, step: ir.Node, factor: Array) -> bool:
+    return True
+
+
+def fold_affine(model: ir.Model, consent: Consent = _always) -> int:
     """Fold ``Mul``, ``Add`` and ``BatchNormalization`` by constants into the Conv or ConvTranspose before them.
 
     Exact up to float32 rounding: the arithmetic is done in float64. Only nodes that nothing else reads are folded.
@@ -40,6 +48,8 @@ def fold_affine(model: ir.Model) -> int:
             continue
         while (step := _affine_after(node)) is not None:
             follower, scale, offset = step
+            if not consent(node, follower, scale):
+                break
             _scale_weights(graph, node, scale, offset)
             hand_over(follower.outputs[0], node.outputs[0])
             graph.remove(follower, safe=True)
@@ -48,7 +58,7 @@ def fold_affine(model: ir.Model) -> int:
     return folded
 
 
-def fold_residual_gates(model: ir.Model) -> int:
+def fold_residual_gates(model: ir.Model, consent: Consent = _always) -> int:
     """Rewrite ``x + x * g`` as ``x * (1 + g)`` where ``g`` is one number per channel; returns how many.
 
     Residual squeeze-and-excitation blocks (PP-OCRv4's neck) are written the first way, which costs a second pass over
@@ -66,6 +76,8 @@ def fold_residual_gates(model: ir.Model) -> int:
                 continue
             gate = next((v for v in mul.inputs if v is not x), None)
             if not any(v is x for v in mul.inputs) or gate is None or not _per_channel_gate(gate):
+                continue
+            if not consent(mul, add, np.ones(1)):
                 continue
             one = add_constant(graph, f"{add.name}.one", np.ones(1, np.float32))
             raised = ir.node("Add", [gate, one], name=f"{add.name}.gate")
