@@ -18,6 +18,8 @@ from trtd.cli.main import main
 
 SOURCE = Path(__file__).parents[1]
 
+pytest_plugins = ("tests.quantized.models",)  # Paddle models that Paddle has quantized: for model and quantize
+
 
 @dataclass(frozen=True)
 class Ran:
