@@ -17,6 +17,7 @@ from trtd.quantize.scales import ActivationType, Affine
 
 Array = np.ndarray[Any, Any]
 
+_MOVES = frozenset({"Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
 _NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax"})
 _ANOTHER = "quantization.json and the graph come from different conversions: convert the model again"
 _STEP_TOLERANCE = 1e-3  # of float32 weights from the whole numbers that they stand for
@@ -38,11 +39,17 @@ class ImportedScales:
             whole_weight(names, weight)
 
     def activation(self, value: ir.Value) -> Affine | None:
-        """Symmetric as in Paddle; in uint8 behind a ReLU, all 255 steps lie above zero, and the ReLU is free."""
+        """Symmetric as in Paddle; in uint8 behind a ReLU, all 255 steps lie above zero, and the ReLU is free.
+
+        Rounding commutes with moving values, so what only moves them has the scale of what it moves.
+        """
+        maker = value.producer()
+        while value.name not in self._amax and maker is not None and maker.op_type in _MOVES and maker.inputs[0]:
+            value, maker = maker.inputs[0], maker.inputs[0].producer()
         amax = self._amax.get(value.name or "")
         if amax is None:
             return None
-        if self._placement.activation == "uint8" and _never_negative(value):
+        if self._placement.activation == "uint8" and maker is not None and maker.op_type in _NEVER_NEGATIVE:
             return Affine(float(np.float32(amax / 255)), 0, "uint8")
         return symmetric(amax, self._placement.activation)
 
@@ -92,11 +99,6 @@ def whole_weight(names: Names, weight: RoundedWeight) -> Array:
     if not np.abs(steps - whole).max(initial=0) < _STEP_TOLERANCE or np.abs(whole).max(initial=0) > QMAX + 1:
         raise QuantizationError(f"'{weight.tensor}' is not made of whole numbers times its scales", hint=_ANOTHER)
     return whole.astype(np.int8)
-
-
-def _never_negative(value: ir.Value) -> bool:
-    maker = value.producer()
-    return maker is not None and maker.op_type in _NEVER_NEGATIVE
 
 
 def _name(value: ir.Value | None) -> str:
