@@ -21,7 +21,7 @@ from benchmarks.setting import ROOT, Setting, prepare, request, write_spec
 from trtd.calibrate.table import METHODS
 from trtd.engines.cpu import cpu_facts
 from trtd.pipeline.build import build, calibrate
-from trtd.pipeline.contracts import ENGINE_FILE, FP32_FILE
+from trtd.pipeline.contracts import FP32_FILE, GRAPH_FILE
 from trtd.pipeline.intake import tool_versions
 from trtd.verify.report import Latency
 
@@ -75,9 +75,9 @@ def int8(setting: Setting) -> Rows:
     for method in METHODS:
         outcome = build(write_spec(method), request(setting))[0]
         report = outcome.report
-        if report is None:
+        if report is None or report.engine_latency is None or report.fp32_latency is None or report.speedup is None:
             raise SystemExit(str(outcome.error))
-        engine = setting.registry.engine(outcome.name, outcome.version or 0) / ENGINE_FILE
+        engine = setting.registry.engine(outcome.name, outcome.version or 0) / GRAPH_FILE
         inputs = {
             "engine": str(engine),
             "fp32": str(setting.converted / FP32_FILE),
@@ -125,7 +125,7 @@ def digits(setting: Setting) -> Rows:
     rows: Rows = []
     for outcome in build(ROOT / "specs" / "digits.toml", request(setting)):
         report = outcome.report
-        if report is None or report.metric is None:
+        if report is None or report.metric is None or report.speedup is None:
             raise SystemExit(str(outcome.error))
         rows.append(
             {

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from trtd.calibrate.items import Batch
 from trtd.calibrate.table import read_table
 from trtd.engines.cpu import cpu_facts
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
@@ -34,9 +35,14 @@ def plain_inference(inputs: dict[str, Any], out: Path, progress: Progress) -> di
     job = CalibrateInputs.model_validate(inputs)
     start = time.perf_counter()
     runner = OnnxRuntimeRunner(job.converted / FP32_FILE, threads=job.threads)
-    for batch in job.calibration.batches(job.batch):
+    for batch in _pages(job):
         runner.run(batch.feeds)
     return {"seconds": time.perf_counter() - start}
+
+
+def _pages(job: CalibrateInputs) -> Iterator[Batch]:
+    assert job.calibration is not None
+    return job.calibration.batches(job.batch)
 
 
 def trtd_calibration(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def onnxruntime_calibration(inputs: dict[str, Any], out: Path, progress: Progres
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
         def __init__(self) -> None:
-            self._batches = job.calibration.batches(job.batch)
+            self._batches = _pages(job)
 
         def get_next(self) -> dict[str, Any] | None:
             batch = next(self._batches, None)
@@ -114,17 +120,21 @@ def placements(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[st
         "and upsampling as copies of rows: what trtd builds": best,
     }
     fp32 = OnnxRuntimeRunner(converted / FP32_FILE)
-    folded, plain = side_by_side(OnnxRuntimeRunner(converted / FOLDED_FILE), fp32, feed.timing_feeds(1), runs=60)
-    rows = [{"8-bit": "none: FP32 as trtd builds it", **_beside(folded, plain), "relative L2": 0.0}]
+    folded = OnnxRuntimeRunner(converted / FOLDED_FILE)
+    timed = side_by_side({"folded": folded, "fp32": fp32}, feed.timing_feeds(1), runs=60)
+    beside = _beside(timed["folded"], timed["fp32"])
+    rows = [{"8-bit": "none: FP32 as trtd builds it", **beside, "relative L2": 0.0}]
     for name, placement in progress.track(variants.items(), len(variants), "placements"):
         model = load(converted / FOLDED_FILE)
         insert_qdq(model, table, placement, method=inputs["method"])
         save(model, out / "model.onnx")
         engine = OnnxRuntimeRunner(out / "model.onnx")
-        ours, theirs = side_by_side(engine, fp32, feed.timing_feeds(1), runs=60)
+        timed = side_by_side({"engine": engine, "fp32": fp32}, feed.timing_feeds(1), runs=60)
         compared = compare(engine, fp32, feed.batches(), lambda n: list(fp32.run(nth(feed, n)).values()))
         fidelity = next(iter(compared.fidelity().values()))
-        rows.append({"8-bit": name, **_beside(ours, theirs), "relative L2": round(fidelity.relative_l2, 3)})
+        rows.append(
+            {"8-bit": name, **_beside(timed["engine"], timed["fp32"]), "relative L2": round(fidelity.relative_l2, 3)}
+        )
     return {"rows": rows}
 
 

@@ -83,8 +83,10 @@ class Setting:
             CalibrateInputs(
                 converted=self.converted,
                 target="onnxruntime-cpu",
+                device=self.intake.fingerprint,
                 activation="auto",
                 calibration=_first(feed, pages),
+                given=None,
                 batch=1,
                 threads=self.threads,
             )
@@ -107,7 +109,7 @@ def prepare(threads: int) -> Setting:
     registry = Registry(CACHE / "registry")
     registry.init()
     spec_file = write_spec("entropy")
-    intake = take_in(spec_file, registry=registry)
+    (intake,) = take_in(spec_file, registry=registry)
     runner = StageRunner(
         plan=make_plans(intake)[0],
         registry=registry,

@@ -74,7 +74,7 @@ def load(registry: StrPath, name: str, version: int | None = None, *, threads: i
         EngineError: the backend cannot load it.
         EnvironmentMissing: it was built for a target that cannot run here.
     """
-    from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
+    from trtd.engines.opening import open_engine
     from trtd.engines.table import BACKENDS
     from trtd.errors import EnvironmentMissing
     from trtd.registry.layout import Registry
@@ -84,27 +84,32 @@ def load(registry: StrPath, name: str, version: int | None = None, *, threads: i
     opened = Registry(Path(registry).absolute())
     manifest, folder = current(opened, name, version)
     verify_files(opened, name, manifest.version)
-    backend = BACKENDS.get(manifest.target.backend)
-    if backend is None:
+    if manifest.target.backend not in BACKENDS:
         raise EnvironmentMissing(
             f"{name}@{manifest.version} is built for {manifest.target.backend}, which this trtd cannot run",
             hint=f"it runs {', '.join(BACKENDS)}",
         )
-    return Engine(manifest, OnnxRuntimeRunner(folder / backend.model_file, threads=threads))
+    runner = open_engine(manifest.engine_files(folder), threads=threads, kernels=_cache() / "kernels")
+    return Engine(manifest, runner)
+
+
+def _cache() -> Path:
+    """Folder of what is made again whenever it is missing."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtd"
 
 
 def build(spec_file: StrPath, registry: StrPath) -> Report:
     """Build, verify and publish the one engine of a spec, unless it is up to date; returns its report.
 
     Raises:
-        UsageError: the spec asks for several precisions; use :func:`build_all`.
+        UsageError: the spec asks for several engines; use :func:`build_all`.
         GateMissed: a gate said no; nothing was published.
         TrtdError: the spec is wrong, or a stage failed.
     """
     from trtd.errors import UsageError
     from trtd.spec.load import load_spec
 
-    names = load_spec(Path(spec_file)).engine_names
+    names = [name for spec in load_spec(Path(spec_file)).per_target() for name in spec.engine_names.values()]
     if len(names) > 1:
         raise UsageError(f"the spec asks for {len(names)} engines", hint="call trtd.build_all", where=str(spec_file))
     return next(iter(build_all(spec_file, registry).values()))

@@ -100,7 +100,7 @@ WRONG = {
     "version 0": (["rollback", "a", "0"], "whole number from 1, got '0'", ""),
     "keep": (["gc", "--keep", "0"], "whole number from 1, got '0'", ""),
     "days": (["gc", "--unused-days", "nan"], "number of days from 0, got 'nan'", ""),
-    "html of all": (["show", "--html"], "--html wants the name of an engine", ""),
+    "html of all": (["show", "--html"], "--html and --layers want the name of an engine", ""),
 }
 
 

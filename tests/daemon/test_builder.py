@@ -83,7 +83,9 @@ def test_by_hand_it_builds_and_tells_what_it_does(own: Workshop) -> None:
     assert events[0] == {"event": "spec", "digest": digest}
     assert outcome.spec_digest == digest
     stages = [(e["stage"], e["state"]) for e in events if e["event"] == "stage"]
-    ran = [(stage, state) for stage in ("convert", "reference", "build", "verify") for state in ("started", "finished")]
+    ran = [
+        (stage, state) for stage in ("convert", "reference", "quantize", "verify") for state in ("started", "finished")
+    ]
     assert stages == [("intake", "started"), *ran]
     assert {e["event"] for e in events} == {"spec", "log", "stage", "progress", "outcome"}
     (engine,) = outcome.engines

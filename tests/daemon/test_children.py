@@ -26,7 +26,7 @@ from trtd.registry.retention import sweep
 
 StandIn = Callable[[str, str], None]
 KILLS = 6
-STAGES = ("intake", "convert", "calibrate", "reference", "build", "verify")
+STAGES = ("intake", "convert", "calibrate", "reference", "quantize", "verify")
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_where_a_build_is_can_be_seen(real: Nursery, shop: Workshop) -> None:
     assert [stage for stage in STAGES if stage in order] == order  # what comes in one piece is told once
     assert {order[0], order[-1]} == {"intake", "verify"}
     cached = {name: cached for name, _, cached in stages[-1].finished}
-    assert cached == {"convert": True, "calibrate": True, "reference": True, "build": False, "verify": False}
+    assert cached == {"convert": True, "calibrate": True, "reference": True, "quantize": False, "verify": False}
     fidelity = [stage for stage in stages if stage.stage == "verify" and stage.note == "fidelity"]
     assert fidelity
     assert all(0 <= stage.done <= (stage.total or 0) for stage in fidelity)

@@ -34,7 +34,7 @@ def test_vnni_is_what_the_kernel_says() -> None:
 
 def test_the_fingerprint_changes_with_what_changes_the_engine() -> None:
     """It is part of what an engine is built from; it must name VNNI, and be text."""
-    fingerprint = BACKENDS["onnxruntime-cpu"].fingerprint()
+    fingerprint = BACKENDS["onnxruntime-cpu"].fingerprint(())
     assert fingerprint == {"machine": platform.machine(), "vnni": "yes" if cpu_facts().vnni else "no"}
     assert isinstance(cpu_facts(), CpuFacts)
     assert BACKENDS["onnxruntime-cpu"].device() == cpu_facts().model

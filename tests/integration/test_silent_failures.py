@@ -26,9 +26,11 @@ from trtd.registry.manifest import read_manifest
 from trtd.registry.rollback import rollback
 from trtd.spec.load import load_spec
 from trtd.spec.schema import Gates
-from trtd.verify.gates import judge
+from trtd.verify.gates import Speed, judge
 from trtd.verify.metrics import FidelityAccumulator
 from trtd.verify.report import Fidelity
+
+FAST = Speed(9.0, None, native_fp16=False)
 
 
 def failure(shop: Workshop, spec: Path) -> TrtdError:
@@ -60,7 +62,7 @@ def test_1_nothing_is_calibrated_on_random_data(shop: Workshop) -> None:
     assert isinstance(failure(shop, shop.spec("empty", calibration='data = "../empty"')), DataError)
     assert isinstance(failure(shop, shop.spec("absent", calibration='data = "../absent/*.png"')), DataError)
     table = read_table(shop.registry.record("tiny-int8", 1) / "calibration.json")
-    feed = take_in(shop.spec(), registry=shop.registry).data.calibration
+    feed = take_in(shop.spec(), registry=shop.registry)[0].data.calibration
     assert feed is not None
     assert (table.samples, table.set_digest) == (len(feed.items), feed.digest)
     source = Path(str(trtd.__file__)).parent
@@ -102,7 +104,7 @@ def test_2_one_sample_or_the_heldout_set_do_not_calibrate(shop: Workshop) -> Non
 def test_3_a_bad_item_is_not_the_end_of_the_data(of: str, shop: Workshop) -> None:
     """A reader that stops at the first bad item calibrates, or judges, on whatever came before it."""
     spec = shop.spec("torn")
-    data = take_in(spec, registry=shop.registry).data
+    data = take_in(spec, registry=shop.registry)[0].data
     feed = data.heldout if of == "heldout" else data.calibration
     assert feed is not None
     victim = shop.images / feed.items[len(feed.items) // 2][0]
@@ -123,7 +125,12 @@ def test_3_a_bad_item_is_not_the_end_of_the_data(of: str, shop: Workshop) -> Non
 def test_4_nothing_compared_is_no_pass(shop: Workshop) -> None:
     """An output of no values agrees with any other of no values."""
     (gate, *_) = judge(
-        Gates(), "fp32", fidelity={"y": FidelityAccumulator().result()}, speedup=1.0, metric=None, worst=None
+        Gates(),
+        "fp32",
+        fidelity={"y": FidelityAccumulator().result()},
+        speed=FAST,
+        metric=None,
+        worst=None,
     )
     assert not gate.passed
     report = read_report(shop.registry, "tiny-int8", 1)
@@ -159,10 +166,17 @@ def test_5_every_output_that_is_measured_is_gated(precision: str) -> None:
     """A report full of bad numbers would stand beside a published engine."""
     measured = Fidelity(elements=5, cosine=1.0, sqnr_db=90.0, relative_l2=0.0, max_abs_error=0.0)
     for gates in (Gates(), Gates.model_validate({"outputs": {"a": {"sqnr_db": 1.0}}}), Gates(min_speedup=0.5)):
-        judged = judge(gates, precision, fidelity={"a": measured, "b": measured}, speedup=1.0, metric=None, worst=None)
+        judged = judge(
+            gates,
+            precision,
+            fidelity={"a": measured, "b": measured},
+            speed=FAST,
+            metric=None,
+            worst=None,
+        )
         assert {gate.output for gate in judged} >= {"a", "b"}
         bad = measured.model_copy(update={"cosine": 0.1, "relative_l2": 3.0})
-        judged = judge(gates, precision, fidelity={"a": measured, "b": bad}, speedup=9.0, metric=None, worst=None)
+        judged = judge(gates, precision, fidelity={"a": measured, "b": bad}, speed=FAST, metric=None, worst=None)
         assert {gate.output for gate in judged if not gate.passed} == {"b"}
 
 
@@ -183,7 +197,7 @@ def test_6_a_cache_is_asked_by_content_and_not_by_name(shop: Workshop) -> None:
     write_model(shop.model, seed=3)
     second = Recorder()
     (outcome,) = shop.build(spec, second)
-    assert (outcome.version, second.ran) == (2, ["convert", "reference", "build", "verify"])
+    assert (outcome.version, second.ran) == (2, ["convert", "reference", "quantize", "verify"])
     one, two = (shop.registry.engine("mine", version).joinpath("model.onnx").read_bytes() for version in (1, 2))
     assert one != two
 
@@ -195,7 +209,7 @@ def test_6_every_stage_is_cached_under_the_versions_of_its_tools(
     spec = shop.folder / "specs" / "tiny.toml"
 
     def keys() -> dict[str, str]:
-        (plan, _) = make_plans(take_in(spec, registry=shop.registry))
+        (plan, _) = make_plans(take_in(spec, registry=shop.registry)[0])
         return {stage: plan.stage_key(stage) for stage in STAGE_INGREDIENTS}
 
     before = keys()

@@ -32,7 +32,7 @@ def _nothing(out: Path) -> bool:
     return not out.exists() or not list(out.iterdir())
 
 
-def test_one_pass_of_batches_makes_a_quantized_model(paddle_models: Path, tmp_path: Path) -> None:
+def test_one_pass_of_batches_makes_a_quantized_model(quantized_programs: Path, tmp_path: Path) -> None:
     """From an iterator that can be read once, with progress to watch, and nothing beside the two files."""
     asked = []
 
@@ -42,14 +42,14 @@ def test_one_pass_of_batches_makes_a_quantized_model(paddle_models: Path, tmp_pa
             yield FEEDS
 
     log: list[str] = []
-    steps = _produce(locate(paddle_models / "float"), tmp_path / "out", feeds(), log, algorithm="abs_max")
+    steps = _produce(locate(quantized_programs / "float"), tmp_path / "out", feeds(), log, algorithm="abs_max")
     assert asked == [0, 1]
     assert steps == [(0, 2), (1, 2), (2, 2)]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["inference.pdiparams", "inference.pdmodel"]
     facts = read_facts(locate(tmp_path / "out"))
     assert facts.quantized
     assert facts.ops["quantize_linear"] > 10
-    assert facts.inputs == read_facts(locate(paddle_models / "float")).inputs
+    assert facts.inputs == read_facts(locate(quantized_programs / "float")).inputs
     assert not any("it/s]" in line or "|=" in line for line in log)
 
 
@@ -71,37 +71,40 @@ def test_what_is_skipped_stays_float_and_two_passes_are_announced(imported: Call
     ],
 )
 def test_batches_that_do_not_fit_are_counted(
-    feeds: list[dict[str, Array]], error: type[TrtdError], says: str, paddle_models: Path, tmp_path: Path
+    feeds: list[dict[str, Array]], error: type[TrtdError], says: str, quantized_programs: Path, tmp_path: Path
 ) -> None:
     """Paddle would run for minutes and then name neither batch nor input."""
     with pytest.raises(error, match=says):
-        _produce(locate(paddle_models / "float"), tmp_path / "out", iter(feeds), [])
+        _produce(locate(quantized_programs / "float"), tmp_path / "out", iter(feeds), [])
     assert _nothing(tmp_path / "out")
 
 
-def test_a_misspelt_name_to_skip_is_refused(paddle_models: Path, tmp_path: Path) -> None:
+def test_a_misspelt_name_to_skip_is_refused(quantized_programs: Path, tmp_path: Path) -> None:
     """Paddle ignores it, and the exclusion would do nothing in silence."""
     with pytest.raises(QuantizationError, match=r"no variable 'conv2d_0\.w_O'") as caught:
-        _produce(locate(paddle_models / "float"), tmp_path / "out", [FEEDS], [], skip=("conv2d_0.w_O",))
+        _produce(locate(quantized_programs / "float"), tmp_path / "out", [FEEDS], [], skip=("conv2d_0.w_O",))
     assert "conv2d_0.w_0" in caught.value.hint
     assert _nothing(tmp_path / "out")
 
 
-def test_what_paddle_cannot_quantize_is_refused_before_it_tries(paddle_models: Path, tmp_path: Path) -> None:
+def test_what_paddle_cannot_quantize_is_refused_before_it_tries(quantized_programs: Path, tmp_path: Path) -> None:
     """A PIR model fails in an assertion; one that is quantized already would be quantized twice."""
     with pytest.raises(ConversionError, match=r"\.pdmodel") as caught:
         _produce(small().write(tmp_path / "pir"), tmp_path / "out", [FEEDS], [])
     assert "FLAGS_enable_pir_api=0" in caught.value.hint
     with pytest.raises(ConversionError, match="already"):
-        _produce(locate(paddle_models / "calibrated"), tmp_path / "out", [FEEDS], [])
+        _produce(locate(quantized_programs / "calibrated"), tmp_path / "out", [FEEDS], [])
     assert _nothing(tmp_path / "out")
 
 
-def test_a_failure_of_paddle_is_told_in_its_words(paddle_models: Path, tmp_path: Path) -> None:
+def test_a_failure_of_paddle_is_told_in_its_words(quantized_programs: Path, tmp_path: Path) -> None:
     """Sizes that the network itself refuses are found out by running it only."""
     with pytest.raises(QuantizationError, match=r"quantization failed: .*Error") as caught:
         _produce(
-            locate(paddle_models / "float"), tmp_path / "out", [FEEDS | {"tokens": np.ones((0, 6, 8), "float32")}], []
+            locate(quantized_programs / "float"),
+            tmp_path / "out",
+            [FEEDS | {"tokens": np.ones((0, 6, 8), "float32")}],
+            [],
         )
     assert caught.value.hint
     assert _nothing(tmp_path / "out")

@@ -16,7 +16,8 @@ TIMES = "[model.inputs.x]\nmin = [1, 3, 8, 8]\nopt = [4, 3, 8, 8]\nmax = [8, 3, 
 
 
 def intake(shop: Workshop, spec: Path, *extra_roots: Path) -> Intake:
-    return take_in(spec, registry=shop.registry, extra_roots=extra_roots)
+    (found,) = take_in(spec, registry=shop.registry, extra_roots=extra_roots)
+    return found
 
 
 def fault(shop: Workshop, spec: Path) -> str:
@@ -58,7 +59,7 @@ def test_precisions_share_every_stage_but_the_build(own: Workshop) -> None:
     assert (int8.name, fp16.name) == ("tiny-int8", "tiny-fp16")
     assert int8.stage_key("convert") == fp16.stage_key("convert")
     assert int8.stage_key("reference") == fp16.stage_key("reference")
-    assert int8.stage_key("build") != fp16.stage_key("build")
+    assert int8.stage_key("quantize") != fp16.stage_key("quantize")
 
 
 def test_a_gate_on_an_output_that_is_not_there_is_refused(own: Workshop) -> None:
@@ -203,7 +204,7 @@ def test_a_hook_must_be_there_and_inside_and_enters_the_digest(
     after = make_plans(intake(own, own.spec(verify=HOOK)))[0]
     changed = {key for key in after.ingredients if after.ingredients[key] != before.ingredients[key]}
     assert changed == {"verify.hook"}
-    assert before.stage_key("build") == after.stage_key("build")
+    assert before.stage_key("quantize") == after.stage_key("quantize")
 
 
 def test_an_item_that_leads_outside_is_refused(own: Workshop, outside: Path) -> None:

@@ -16,18 +16,19 @@ from trtd.document import Document
 from trtd.errors import DataError, QuantizationError
 from trtd.pipeline.contracts import (
     BenchInputs,
-    BuildInputs,
-    BuildSummary,
     CalibrateInputs,
     ConvertInputs,
     ConvertResult,
+    QuantizeInputs,
+    QuantizeSummary,
     ReferenceInputs,
     Timed,
     VerifyInputs,
 )
 from trtd.pipeline.intake import Intake, make_plans, take_in
+from trtd.pipeline.making import graph_files
 from trtd.pipeline.progress import Progress
-from trtd.pipeline.stages import STAGES, bench, build, calibrate, convert, doctor, reference, verify
+from trtd.pipeline.stages import STAGES, bench, calibrate, convert, doctor, quantize, reference, verify
 from trtd.plan.build_plan import BuildPlan
 from trtd.spec.schema import QuantizationSection, VerifySection
 from trtd.store.digest import file_digest
@@ -43,7 +44,7 @@ class Bench:
     def __init__(self, shop: Workshop, **spec: str) -> None:
         self.shop = shop
         file = shop.spec(**{"precision": '["int8", "fp16"]', **spec})
-        self.intake: Intake = take_in(file, registry=shop.registry)
+        self.intake: Intake = take_in(file, registry=shop.registry)[0]
         self.plans: dict[str, BuildPlan] = {plan.precision: plan for plan in make_plans(self.intake)}
 
     def stored(self, stage: str, precision: str = "int8") -> Path:
@@ -57,17 +58,18 @@ class Bench:
         out.mkdir()
         return out, stage.run(job.model_dump(mode="json"), out, QUIET)
 
-    def build_inputs(self, precision: str, **changes: Any) -> BuildInputs:
+    def quantize_inputs(self, precision: str, **changes: Any) -> QuantizeInputs:
         facts: dict[str, Any] = {
             "converted": self.stored("convert"),
             "table": self.stored("calibrate") / "calibration.json" if precision == "int8" else None,
             "method": "mse",
             "percentile": 99.99,
             "target": "onnxruntime-cpu",
+            "device": self.intake.fingerprint,
             "precision": precision,
             "quantization": QuantizationSection(),
         }
-        return BuildInputs.model_validate(facts | changes)
+        return QuantizeInputs.model_validate(facts | changes)
 
     def verify_inputs(self, precision: str, engine: Path) -> VerifyInputs:
         return VerifyInputs(
@@ -75,8 +77,13 @@ class Bench:
             target="onnxruntime-cpu",
             precision=precision,
             converted=self.stored("convert"),
-            engine=engine,
+            graph=engine,
             summary=engine / "summary.json",
+            engine=graph_files("onnxruntime-cpu", engine, "model.onnx"),
+            baselines={"fp32": graph_files("onnxruntime-cpu", self.stored("convert"), "model.onnx")},
+            unverifiable="",
+            engine_bytes=(engine / "model.onnx").stat().st_size,
+            kernels=self.shop.folder / "kernels",
             reference=self.stored("reference"),
             reference_name="the original",
             outputs=1,
@@ -113,8 +120,10 @@ def test_calibrate_leaves_a_table_of_this_graph_and_set(shop: Workshop) -> None:
     job = CalibrateInputs(
         converted=work.stored("convert"),
         target="onnxruntime-cpu",
+        device=work.intake.fingerprint,
         activation="auto",
         calibration=feed,
+        given=None,
         batch=3,
         threads=1,
     )
@@ -132,9 +141,9 @@ def test_calibrate_leaves_a_table_of_this_graph_and_set(shop: Workshop) -> None:
 def test_build_says_what_it_lowered(precision: str, shop: Workshop) -> None:
     """The report would blame operators that the author cannot keep in float, or count none."""
     work = Bench(shop)
-    out, _ = work.run(build, work.build_inputs(precision))
+    out, _ = work.run(quantize, work.quantize_inputs(precision))
     assert names_in(out) == {"model.onnx", "summary.json"} | ({"calibration.json"} if precision == "int8" else set())
-    summary = BuildSummary.model_validate_json((out / "summary.json").read_bytes())
+    summary = QuantizeSummary.model_validate_json((out / "summary.json").read_bytes())
     assert summary.lowered == len(summary.nodes) == len(set(summary.nodes))
     assert bool(summary.nodes) == (precision != "fp32")
     assert not set(summary.nodes) & set(summary.kept_float)
@@ -144,10 +153,10 @@ def test_build_refuses_an_exclusion_that_matches_nothing(shop: Workshop) -> None
     """A misspelt name would leave the node in INT8, and the author in the belief that it is not."""
     work = Bench(shop)
     with pytest.raises(QuantizationError, match="exclude names 'convv2'") as caught:
-        work.run(build, work.build_inputs("int8", quantization=QuantizationSection(exclude=["conv1", "convv2"])))
+        work.run(quantize, work.quantize_inputs("int8", quantization=QuantizationSection(exclude=["conv1", "convv2"])))
     assert caught.value.hint == "did you mean 'conv2'?"
-    out, _ = work.run(build, work.build_inputs("int8", quantization=QuantizationSection(exclude=["conv[2]"])))
-    summary = BuildSummary.model_validate_json((out / "summary.json").read_bytes())
+    out, _ = work.run(quantize, work.quantize_inputs("int8", quantization=QuantizationSection(exclude=["conv[2]"])))
+    summary = QuantizeSummary.model_validate_json((out / "summary.json").read_bytes())
     assert "conv2" in summary.kept_float
 
 
@@ -158,9 +167,9 @@ def test_build_refuses_the_table_of_another_graph(shop: Workshop) -> None:
     shutil.copytree(work.stored("convert"), other)
     write_model(other / "folded.onnx", seed=5)
     with pytest.raises(QuantizationError, match="belongs to another graph"):
-        work.run(build, work.build_inputs("int8", converted=other))
+        work.run(quantize, work.quantize_inputs("int8", converted=other))
     with pytest.raises(QuantizationError, match="no calibration table"):
-        work.run(build, work.build_inputs("int8", table=None))
+        work.run(quantize, work.quantize_inputs("int8", table=None))
 
 
 def test_reference_keeps_every_output_of_every_item(shop: Workshop) -> None:
@@ -178,12 +187,12 @@ def test_reference_keeps_every_output_of_every_item(shop: Workshop) -> None:
 def test_verify_blames_only_what_can_be_kept_in_float(precision: str, shop: Workshop) -> None:
     """The advice of a missed gate would change nothing: an activation runs fused into the operator before it."""
     work = Bench(shop)
-    engine = work.stored("build", precision)
+    engine = work.stored("quantize", precision)
     out, value = work.run(verify, work.verify_inputs(precision, engine))
     assert names_in(out) == {"report.json"}
     report = Report.model_validate_json((out / "report.json").read_bytes())
     assert value == {"passed": report.passed}
-    summary = BuildSummary.model_validate_json((engine / "summary.json").read_bytes())
+    summary = QuantizeSummary.model_validate_json((engine / "summary.json").read_bytes())
     assert report.worst_tensors
     assert {error.node for error in report.worst_tensors} <= set(summary.nodes)
     assert report.items == 8
@@ -195,8 +204,9 @@ def test_bench_times_both(shop: Workshop) -> None:
     """The engine would be timed against nothing."""
     work = Bench(shop)
     job = BenchInputs(
-        converted=work.stored("convert"),
-        engine=work.stored("build"),
+        engine=graph_files("onnxruntime-cpu", work.stored("quantize"), "model.onnx"),
+        baseline=graph_files("onnxruntime-cpu", work.stored("convert"), "model.onnx"),
+        kernels=work.shop.folder / "kernels",
         heldout=work.intake.data.heldout,
         batch=2,
         runs=4,
@@ -223,7 +233,7 @@ CRASHES = {
     "convert": ("read_null", "worker-crashed", "SIGSEGV"),
     "calibrate": ("abort_for_memory", "worker-out-of-memory", "ran out of memory"),
     "reference": ("hang", "worker-timeout", "deadline of 1 s"),
-    "build": ("tear_report", "worker-silent", "left a torn result"),
+    "quantize": ("tear_report", "worker-silent", "left a torn result"),
 }
 
 
@@ -233,7 +243,7 @@ def test_a_stage_that_dies_is_named_and_leaves_nothing(stage: str, shop: Worksho
     function, code, words = CRASHES[stage]
     stand_in(stage, f"stand_in_stages:{function}")
     spec = shop.spec("doomed", more="[build]\ndeadline_s = 1" if function == "hang" else "")
-    plan = make_plans(take_in(spec, registry=shop.registry))[0]
+    plan = make_plans(take_in(spec, registry=shop.registry)[0])[0]
     stored = shop.registry.store.get(plan.stage_key(stage))
     assert stored is not None
     shutil.rmtree(stored.parent)
@@ -259,7 +269,14 @@ def test_a_bad_item_stops_the_stage_and_is_named(shop: Workshop) -> None:
     victim = shop.images / feed.items[len(feed.items) // 2][0]
     victim.write_bytes(victim.read_bytes()[:60])
     job = CalibrateInputs(
-        converted=converted, target="onnxruntime-cpu", activation="auto", calibration=feed, batch=1, threads=1
+        converted=converted,
+        target="onnxruntime-cpu",
+        device=work.intake.fingerprint,
+        activation="auto",
+        calibration=feed,
+        given=None,
+        batch=1,
+        threads=1,
     )
     with pytest.raises(DataError) as caught:
         calibrate.run(job.model_dump(mode="json"), shop.folder, QUIET)
@@ -268,4 +285,4 @@ def test_a_bad_item_stops_the_stage_and_is_named(shop: Workshop) -> None:
 
 def test_every_stage_has_a_function() -> None:
     """A stage would be missed only when its turn comes."""
-    assert {"convert", "reference", "calibrate", "build", "verify", "bench", "doctor"} == set(STAGES)
+    assert {"convert", "reference", "calibrate", "quantize", "build", "verify", "bench", "doctor"} == set(STAGES)

@@ -173,14 +173,14 @@ def test_tensors_have_the_names_of_paddle_variables(imported: Import) -> None:
     assert not any(name.startswith("trtd.") for name in names)
 
 
-def test_the_older_form_is_refused_with_the_option_that_helps(paddle_models: Path, tmp_path: Path) -> None:
+def test_the_older_form_is_refused_with_the_option_that_helps(quantized_programs: Path, tmp_path: Path) -> None:
     """fake_quantize operators do not say where a scale applies."""
     from trtd.quantize.paddle_import import convert_quantized
 
-    facts = read_facts(locate(paddle_models / "fake"))
+    facts = read_facts(locate(quantized_programs / "fake"))
     assert facts.quantized
     with pytest.raises(ConversionError, match="fake_quantize_dequantize_abs_max") as caught:
-        convert_quantized(locate(paddle_models / "fake"), tmp_path, print)
+        convert_quantized(locate(quantized_programs / "fake"), tmp_path, print)
     assert "onnx_format=True" in caught.value.hint
     with pytest.raises(ConversionError, match="no quantized Paddle model"):
-        convert_quantized(locate(paddle_models / "float"), tmp_path, print)
+        convert_quantized(locate(quantized_programs / "float"), tmp_path, print)

@@ -44,7 +44,7 @@ def _script(*arguments: str | Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def paddle_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders "float", "trained", "fake" and, by Paddle's post-training quantization, "calibrated"."""
     if find_spec("paddle") is None:
         pytest.skip("paddlepaddle is not installed")
@@ -60,7 +60,7 @@ def paddle_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pir_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized_pir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders "stored" and "unrounded", in Paddle 3's own format."""
     if find_spec("paddle") is None:
         pytest.skip("paddlepaddle is not installed")
@@ -77,7 +77,7 @@ def imported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
     @cache
     def convert(name: str) -> Imported:
-        fixture = "pir_models" if name in ("stored", "unrounded") else "paddle_models"
+        fixture = "quantized_pir" if name in ("stored", "unrounded") else "quantized_programs"
         source = request.getfixturevalue(fixture) / name
         folder = tmp_path_factory.mktemp(name)
         log: list[str] = []

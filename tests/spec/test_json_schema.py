@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from trtd.spec.fields import TARGETS
 from trtd.spec.json_schema import committed, render, schema
 from trtd.spec.sections import ANY_NAME, SECTIONS
 
@@ -53,4 +54,5 @@ def test_it_says_what_must_stand_there() -> None:
     assert made["required"] == ["model"]
     assert made["properties"]["model"]["oneOf"] == [{"required": ["path"]}, {"required": ["registry"]}]
     assert "required" not in made["properties"]["calibration"]  # without int8 it may hold preprocess alone
-    assert made["properties"]["engine"]["properties"]["target"]["enum"] == ["onnxruntime-cpu"]
+    one, several = made["properties"]["engine"]["properties"]["target"]["anyOf"]
+    assert one["enum"] == several["items"]["enum"] == list(TARGETS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trtd.spec.schema import Gates
 from trtd.verify import gates as room
-from trtd.verify.gates import DEFAULTS, FIDELITY_GATES, judge
+from trtd.verify.gates import DEFAULTS, FIDELITY_GATES, Speed, judge
 from trtd.verify.report import Fidelity, Gate, TaskMetric, TensorError
 
 GOOD: dict[str, Any] = {
@@ -30,7 +30,9 @@ def held(
     precision: str = "int8",
     *,
     outputs: dict[str, Fidelity] | None = None,
-    speedup: float = 2.0,
+    speedup: float | None = 2.0,
+    over_fp16: float | None = None,
+    native_fp16: bool = False,
     metric: TaskMetric | None = None,
     worst: TensorError | None = None,
 ) -> dict[tuple[str, str], Gate]:
@@ -39,7 +41,7 @@ def held(
         Gates.model_validate(gates or {}),
         precision,
         fidelity={"y": measured()} if outputs is None else outputs,
-        speedup=speedup,
+        speed=None if speedup is None else Speed(speedup, over_fp16, native_fp16),
         metric=metric,
         worst=worst,
     )
@@ -54,7 +56,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
     header = next(row for row in cells if row[:1] == ["precision"])
     names = [name.split()[0] for name in header[1:]]
     table = {row[0]: dict(zip(names, row[1:], strict=True)) for row in cells if row[:1] and row[0] in DEFAULTS}
-    documented = {p: {n: float(v) for n, v in row.items() if v != "none"} for p, row in table.items()}
+    documented = {p: {n: float(v) for n, v in row.items() if "none" not in v} for p, row in table.items()}
     assert documented == DEFAULTS
 
 
@@ -156,6 +158,29 @@ def test_speed_is_asked_of_other_precisions_only_by_name() -> None:
     """On the CPU, FP16 halves the file and gains no time."""
     assert ("", "min_speedup") not in held(precision="fp16", speedup=0.5)
     assert not held({"min_speedup": 1.0}, "fp16", speedup=0.5)["", "min_speedup"].passed
+
+
+def test_fp16_must_pay_where_it_is_computed_as_such() -> None:
+    """On a GPU a small batch may be slower in FP16; published, it would be slower and less exact than FP32."""
+    gate = held(precision="fp16", speedup=0.74, native_fp16=True)["", "min_speedup"]
+    assert not gate.passed
+    assert "does not pay" in gate.advice
+    assert held(precision="fp16", speedup=1.8, native_fp16=True)["", "min_speedup"].passed
+    assert held({"min_speedup": 0.5}, "fp16", speedup=0.74, native_fp16=True)["", "min_speedup"].passed
+
+
+@pytest.mark.parametrize(("measured_ratio", "passed"), [(1.3, True), (0.9, False), (None, False)])
+def test_int8_may_have_to_beat_fp16(measured_ratio: float | None, passed: bool) -> None:
+    """INT8 that FP16 outruns loses precision for nothing; without an FP16 engine nothing was compared."""
+    gate = held({"min_speedup_over_fp16": 1.0}, over_fp16=measured_ratio)["", "min_speedup_over_fp16"]
+    assert gate.passed is passed
+    assert ("", "min_speedup_over_fp16") not in held(over_fp16=0.5)
+
+
+def test_what_did_not_run_is_not_judged_for_speed() -> None:
+    """The time of an emulation on the CPU says nothing about a GPU; fidelity counts all the same."""
+    judged = held({"min_speedup": 1.0, "min_speedup_over_fp16": 1.0}, speedup=None)
+    assert {name for _, name in judged} == {"cosine", "relative_l2", "top1_agreement"}
 
 
 def test_a_task_metric_may_drop_by_one_point() -> None:

@@ -158,6 +158,9 @@ def with_percentile(table: CalibrationTable, percentile: float) -> CalibrationTa
         return table
     tensors = {}
     for name, tensor in table.tensors.items():
+        if not tensor.values:  # its range was given, nobody looked at the tensor
+            tensors[name] = tensor
+            continue
         histogram = Histogram.of(tensor)
         amax, limits = amax_of(histogram, "percentile", percentile), range_of(histogram, "percentile", percentile)
         tensors[name] = tensor.model_copy(

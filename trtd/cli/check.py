@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from trtd.ui.machine import emit, emit_error
 
-    checked = [_check(spec, args) for spec in distinct_specs(args.specs)]
+    checked = [found for spec in distinct_specs(args.specs) for found in _check(spec, args)]
     errors = [found for _, found in checked if isinstance(found, TrtdError)]
     data = [_describe(spec, found) for spec, found in checked]
     if args.json:
@@ -52,16 +52,33 @@ def _run(args: argparse.Namespace) -> int:
     return max((error.exit_code for error in errors), default=0)
 
 
-def _check(spec: Path, args: argparse.Namespace) -> tuple[Path, Intake | TrtdError]:
+def _check(spec: Path, args: argparse.Namespace) -> list[tuple[Path, Intake | TrtdError]]:
+    """What is to be said of each target of a spec."""
     from trtd.pipeline.intake import take_in
 
     try:
         registry = look_for_registry(args.registry, spec)
-        intake = take_in(spec, registry=registry, extra_roots=args.allow_root)
-        _ = intake.data, intake.labels
+        intakes = take_in(spec, registry=registry, extra_roots=args.allow_root)
+        for intake in intakes:
+            _ = intake.data, intake.labels
     except TrtdError as error:
-        return spec, error
-    return spec, intake
+        return [(spec, error)]
+    return [(spec, intake) for intake in intakes]
+
+
+def _notes(found: Intake) -> list[str]:
+    """Of the data, and of what this machine lacks to build or verify the engine."""
+    from trtd.engines.table import BACKENDS
+
+    engine = found.spec.engine
+    backend = BACKENDS[engine.only_target]
+    notes = list(found.data.notes)
+    if missing := backend.missing(engine.compute_capabilities):
+        notes.append(f"cannot be built here: {missing.message}; {missing.hint}")
+    elif unverifiable := backend.unverifiable(engine.compute_capabilities):
+        then = "it would be published unverified" if found.spec.publish.unverified else "it would not be built"
+        notes.append(f"cannot be verified here: {unverifiable}; {then}")
+    return notes
 
 
 def _describe(spec: Path, found: Intake | TrtdError) -> dict[str, Any]:
@@ -76,7 +93,8 @@ def _describe(spec: Path, found: Intake | TrtdError) -> dict[str, Any]:
         "inputs": found.profiles,
         "calibration_items": len(data.calibration.items) if data.calibration else 0,
         "heldout_items": len(data.heldout.items),
-        "notes": data.notes,
+        "target": found.spec.engine.only_target,
+        "notes": _notes(found),
     }
 
 
@@ -94,5 +112,5 @@ def _show(checked: list[tuple[Path, Intake | TrtdError]]) -> None:
         data = found.data
         calibration = f"{len(data.calibration.items)} calibration items, " if data.calibration else ""
         line = f"{spec}: ok: {names} from {found.facts.format} model, {calibration}{len(data.heldout.items)} held out"
-        for text in (line, *(f"  {note}" for note in data.notes)):
+        for text in (line, *(f"  {note}" for note in _notes(found))):
             print(encodable(visible(text), sys.stdout.encoding or "utf-8"))

@@ -7,12 +7,17 @@ import platform
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtd.errors import EXIT_ENVIRONMENT, EXIT_OK, EnvironmentMissing, StageError
 
+if TYPE_CHECKING:
+    from trtd.ui.text import Screen
+
 EXAMPLE = "  trtd doctor --json"
 
+ABSENT = "not installed"
+OPTIONAL = ("tensorrt", "tensorrt-rtx", "cuda-bindings", "nvidia-ml-py")  # only some targets need them
 EVERYTHING = "imports"  # stands for all packages where one of them takes the process down
 ESSENTIAL = ("onnxruntime", "onnx", "onnx-ir", "fast-histogram")
 ADVICE = {
@@ -27,18 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from trtd.engines.cpu import cpu_facts
-    from trtd.engines.table import BACKENDS
     from trtd.ui.machine import emit, emit_error
     from trtd.ui.text import Screen
 
     cpu = cpu_facts()
     packages = _probe()
-    missing = [p for p in packages if p["error"]]
+    missing = [p for p in packages if p["error"] and not (p["name"] in OPTIONAL and p["error"] == ABSENT)]
     broken = [p for p in missing if p["name"] in (*ESSENTIAL, EVERYTHING)]
     data = {
         "python": platform.python_version(),
         "cpu": {"model": cpu.model, "cores": cpu.cores, "vnni": cpu.vnni},
-        "targets": sorted(BACKENDS),
+        "targets": _targets(),
+        "gpus": _gpus(),
+        "hardware": _hardware(),
         "packages": packages,
         "ok": not broken,
     }
@@ -52,13 +58,83 @@ def run(args: argparse.Namespace) -> int:
         screen.line(f"Python {platform.python_version()} on {cpu.model}, {cpu.cores} cores")
         vnni = "yes: INT8 with 8-bit weights" if cpu.vnni else "no: INT8 keeps weights to 7 bits, and may not pay"
         screen.line(f"8-bit dot products (VNNI): {vnni}")
-        screen.line(f"targets: {', '.join(sorted(BACKENDS))}")
+        _show_devices(screen)
+        screen.line("packages:")
+        width = max(len(package["name"]) for package in packages)
         for package in packages:
-            state = f"✗ {package['error']}" if package["error"] else f"✓ {package['version']}"
-            screen.line(f"  {package['name']:<16} {state}  ({package['purpose']})")
+            mark = "✗" if package in missing else "–"
+            state = f"{mark} {package['error']}" if package["error"] else f"✓ {package['version']}"
+            screen.line(f"  {package['name']:<{width}}  {state}  ({package['purpose']})")
         for package in missing:
             screen.line(f"{package['name']}: {_advice(package)}", "yellow")
     return EXIT_ENVIRONMENT if broken else EXIT_OK
+
+
+def _targets() -> dict[str, dict[str, str]]:
+    """What keeps this machine from building and from verifying for each target; empty where nothing does."""
+    from trtd.engines.table import BACKENDS
+    from trtd.engines.tensorrt.flavours import FLAVOURS
+
+    found = {}
+    for target, backend in BACKENDS.items():
+        ahead = FLAVOURS[target].capabilities if target in FLAVOURS else ()
+        here, later = backend.missing(()), backend.missing(ahead)
+        found[target] = {
+            "build": "" if here is None else here.message,
+            "ahead_of_time": ", ".join(ahead) if ahead and later is None else "",
+            "verify": backend.unverifiable(()),
+        }
+    return found
+
+
+def _gpus() -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from trtd.engines.gpu import gpus
+
+    return asdict(gpus())
+
+
+def _hardware() -> dict[str, dict[str, dict[str, str]]]:
+    """Per TensorRT and compute capability, this machine's or else all that it can build for: what computes how."""
+    from trtd.engines.gpu import gpus
+    from trtd.engines.hardware import hardware
+    from trtd.engines.tensorrt.flavours import FLAVOURS
+
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for target, flavour in FLAVOURS.items():
+        release = flavour.version()
+        if release is None:
+            continue
+        capabilities = gpus().capabilities or flavour.capabilities
+        rows = {capability: hardware(target, release, capability).support for capability in capabilities}
+        found[f"{flavour.module} {release}"] = {capability: dict[str, str](row) for capability, row in rows.items()}
+    return found
+
+
+def _show_devices(screen: Screen) -> None:
+    gpus = _gpus()
+    for gpu in gpus["found"]:
+        screen.line(
+            f"GPU: {gpu['name']}, compute capability {gpu['capability']}, {gpu['memory_bytes'] / 2**30:.0f} GiB"
+        )
+    driver = f"driver {gpus['driver']}, CUDA up to {gpus['cuda']}" if gpus["found"] else f"none: {gpus['reason']}"
+    screen.line(f"NVIDIA: {driver}")
+    screen.line("targets:")
+    for target, state in _targets().items():
+        if not state["build"]:
+            words = "builds here" + (f", and cannot verify: {state['verify']}" if state["verify"] else " and verifies")
+        elif state["ahead_of_time"]:
+            words = f"builds ahead of time for {state['ahead_of_time']}; cannot verify here: {state['verify']}"
+        else:
+            words = f"cannot build: {state['build']}"
+        screen.line(f"  {target:<16} {words}")
+    for product, rows in _hardware().items():
+        screen.line(f"{product} computes, by compute capability:")
+        for capability, support in rows.items():
+            said = ", ".join(f"{precision} {state}" for precision, state in support.items())
+            screen.line(f"  {capability:<5} {said or 'unknown: NVIDIA does not list it, and nobody measured it'}")
+        screen.line("  sources: NVIDIA's support matrices, and measurements (trtd/engines/hardware.py)", "dim")
 
 
 def _advice(package: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def _keep_of_specs(registry: Registry) -> dict[str, int]:
     for name in registry.names():
         with suppress(TrtdError):
             manifest, _ = current(registry, name)
-            spec = load_spec(Path(manifest.spec_file))
-            if name in spec.engine_names.values():
-                keep[name] = spec.publish.keep
+            for spec in load_spec(Path(manifest.spec_file)).per_target():
+                if name in spec.engine_names.values():
+                    keep[name] = spec.publish.keep
     return keep

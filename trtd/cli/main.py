@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "plan": "show what a build would do, and why",
     "build": "build, verify and publish the engines of specs",
     "calibrate": "make the calibration table of a spec",
+    "table": "show a calibration table, or exchange it with TensorRT's calibration caches",
     "verify": "judge a published engine again",
     "bench": "time a published engine beside FP32",
     "show": "show a published engine: gates, fidelity, speed",

@@ -135,7 +135,7 @@ def distinct_specs(specs: Sequence[Path]) -> list[Path]:
     faults = []
     for file in files if len(files) > 1 else []:
         try:
-            names = load_spec(file).engine_names.values()
+            names = [name for spec in load_spec(file).per_target() for name in spec.engine_names.values()]
         except SpecError:  # whoever reads it next tells why
             continue
         for name in names:

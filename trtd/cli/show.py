@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from trtd.cli.options import add_registry, find_registry, parse_engine
-from trtd.errors import UsageError
+from trtd.errors import RegistryError, UsageError
 
-EXAMPLE = "  trtd show --registry registry\n  trtd show digits-int8 --registry registry --html"
+if TYPE_CHECKING:
+    from trtd.engines.tensorrt.layers import Layers
+    from trtd.registry.layout import Registry
+    from trtd.registry.manifest import Manifest
+
+EXAMPLE = """\
+  trtd show --registry registry
+  trtd show digits-int8 --registry registry --html
+  trtd show det-int8 --registry registry --layers    # of a TensorRT engine: what really runs in 8 bits"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", nargs="?", metavar="NAME[@N]", help="engine and version; default: list all engines")
     parser.add_argument("--html", action="store_true", help="print the path of the HTML report alone")
+    parser.add_argument("--layers", action="store_true", help="list the layers of a TensorRT engine, as it ran")
     add_registry(parser)
 
 
@@ -24,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from trtd.ui.machine import emit
     from trtd.ui.text import Screen
 
-    if args.html and args.engine is None:
-        raise UsageError("--html wants the name of an engine", hint="trtd show lists them")
+    if (args.html or args.layers) and args.engine is None:
+        raise UsageError("--html and --layers want the name of an engine", hint="trtd show lists them")
     registry = find_registry(args.registry)
     screen = Screen(sys.stdout)
     if args.engine is None:
@@ -38,6 +48,13 @@ def run(args: argparse.Namespace) -> int:
             screen.line("nothing is published yet; trtd build SPEC publishes")
         return 0
     manifest, folder = current(registry, *parse_engine(args.engine))
+    if args.layers:
+        found = _layers(registry, manifest)
+        if args.json:
+            emit("show", {"name": manifest.name, "version": manifest.version, "layers": found})
+        else:
+            screen.layers(found)
+        return 0
     report = read_report(registry, manifest.name, manifest.version)
     html = registry.record(manifest.name, manifest.version) / HTML_FILE
     if args.json:
@@ -58,3 +75,20 @@ def run(args: argparse.Namespace) -> int:
         screen.line()
         screen.gates(report)
     return 0
+
+
+def _layers(registry: Registry, manifest: Manifest) -> Layers:
+    from trtd.engines.tensorrt.layers import Layers
+    from trtd.pipeline.contracts import LAYERS_FILE
+
+    path = registry.record(manifest.name, manifest.version) / LAYERS_FILE
+    if not path.is_file():
+        named = f"{manifest.name}@{manifest.version}"
+        if manifest.proof == "emulated":
+            hint = f"trtd verify {manifest.name}, where its GPU is, runs it and writes them down"
+            raise RegistryError(f"nobody has seen the layers of {named} yet: it has not run on its device", hint=hint)
+        hint = "an ONNX engine is its own description: open it with Netron"
+        raise RegistryError(
+            f"{named} is no TensorRT engine: {manifest.target.backend} has no layers to list", hint=hint
+        )
+    return Layers.model_validate_json(path.read_bytes())

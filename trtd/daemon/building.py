@@ -142,9 +142,9 @@ class _Build:
             spec = spec_from_text(text, file=printable(os.fspath(self._job.spec)), stem=self._job.spec.stem)
             with self._cancel.breakable():
                 self._teller.tell("stage", engine=spec.name, stage=INTAKE, state="started", seconds=0.0, cached=False)
-                prepared = pipeline.prepare(spec, self._job.spec, self._request)
+                prepared = [pipeline.prepare(one, self._job.spec, self._request) for one in spec.per_target()]
             with occupy(self._job.device):
-                outcomes = pipeline.build_prepared(prepared, self._request)
+                outcomes = [outcome for one in prepared for outcome in pipeline.build_prepared(one, self._request)]
             return tuple(self._engine(outcome) for outcome in outcomes)
 
     def _engine(self, outcome: pipeline.Outcome) -> EngineOutcome:

@@ -21,7 +21,7 @@ Kind = tuple[str, str]
 
 def read_tools(target: str, source_format: str) -> Tools:
     """Everything that engines of a target depend on beside their spec, model and data; sorted by name."""
-    device = {f"device.{name}": value for name, value in BACKENDS[target].fingerprint().items()}
+    device = {f"device.{name}": value for name, value in BACKENDS[target].fingerprint(()).items()}
     return tuple(sorted((tool_versions(target, source_format) | device).items()))
 
 
@@ -56,7 +56,7 @@ class Installed:
 
     def look(self, now_mono_s: float) -> set[Kind]:
         """Look whether packages or devices changed; gives the kinds of which they did."""
-        signature = _folders(), [BACKENDS[target].fingerprint() for target, _ in self._counted]
+        signature = _folders(), [BACKENDS[target].fingerprint(()) for target, _ in self._counted]
         if signature == self._signature and not self._settling:
             return set()
         self._signature = signature

@@ -188,8 +188,8 @@ def _parsed(path: Path, digest: str) -> Reading:
 def _facts(spec: Spec) -> SpecFacts:
     return SpecFacts(
         name=spec.name,
-        engines=tuple((name, precision) for precision, name in spec.engine_names.items()),
-        target=spec.engine.target,
+        engines=tuple((name, precision) for one in spec.per_target() for precision, name in one.engine_names.items()),
+        target=spec.engine.targets[0],
         priority=spec.build.priority,
         rebuild=spec.build.rebuild,
         on_delete=spec.publish.on_delete,

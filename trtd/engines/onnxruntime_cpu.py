@@ -33,15 +33,27 @@ class OnnxRuntimeRunner:
         spin: let idle threads spin between runs: faster, unless others want the cores meanwhile.
         fused: let onnxruntime fuse nodes across the graph. Its fusions can trip over a graph whose inner tensors are
             outputs ("Attempt to replace the existing tensor", 1.32).
+        emulate: the graph was written for another target: compute every Q and DQ as it stands there. Otherwise
+            onnxruntime takes integer kernels of its own and quantizes biases that were left in float, in FP16 with
+            scales that underflow (its WeightBiasQuantization, 1.27).
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, spin: bool = True, fused: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        spin: bool = True,
+        fused: bool = True,
+        emulate: bool = False,
+    ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if not fused:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+        options.add_session_config_entry("session.disable_quant_qdq", "1" if emulate else "0")
         try:
             self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no base of their own

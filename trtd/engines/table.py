@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trtd.engines.cpu import cpu_facts
+from trtd.engines.gpu import gpus
+from trtd.engines.hardware import rtx_convolves_int8
+from trtd.engines.tensorrt.flavours import FLAVOURS, Flavour
+from trtd.errors import EnvironmentMissing
+
+Capabilities = Sequence[str]
+"""Compute capabilities that a spec names; empty for those of this machine's GPU, and for backends without."""
 
 
 @dataclass(frozen=True)
@@ -16,25 +23,96 @@ class Backend:
     Attributes:
         distributions: packages whose version an engine of this target depends on.
         model_file: name of the file that is published and loaded.
+        compiles: the engine is compiled from the graph in its precision; else it is that graph.
+        symmetric: activations are int8 with zero point 0, whatever the spec says.
+        native_fp16: computes FP16 as such, so that FP16 should be faster than FP32.
         fingerprint: properties of the device that change what is built, as text.
         device: what the device is called.
+        missing: what keeps this machine from building for those capabilities; ``None`` if nothing does.
+        unverifiable: what keeps it from running the engine; empty if nothing does.
     """
 
     distributions: tuple[str, ...]
     model_file: str
-    fingerprint: Callable[[], dict[str, str]]
+    compiles: bool
+    symmetric: bool
+    native_fp16: bool
+    fingerprint: Callable[[Capabilities], dict[str, str]]
     device: Callable[[], str]
+    missing: Callable[[Capabilities], EnvironmentMissing | None]
+    unverifiable: Callable[[Capabilities], str]
 
 
-def _cpu_fingerprint() -> dict[str, str]:
+def _cpu_fingerprint(capabilities: Capabilities) -> dict[str, str]:
     return {"machine": platform.machine(), "vnni": "yes" if cpu_facts().vnni else "no"}
+
+
+def _tensorrt(flavour: Flavour) -> Backend:
+    return Backend(
+        distributions=flavour.distributions,
+        model_file="model.plan",
+        compiles=True,
+        symmetric=True,
+        native_fp16=True,
+        fingerprint=lambda capabilities: _gpu_fingerprint(flavour, capabilities),
+        device=lambda: ", ".join(dict.fromkeys(gpu.name for gpu in gpus().found)) or "no GPU",
+        missing=lambda capabilities: _gpu_missing(flavour, capabilities),
+        unverifiable=_gpu_unverifiable,
+    )
+
+
+def _gpu_fingerprint(flavour: Flavour, capabilities: Capabilities) -> dict[str, str]:
+    """What is built ahead of time does not depend on the GPU that happens to be here."""
+    facts = {}
+    if flavour.target == "tensorrt-rtx":
+        facts["int8_convolution"] = "yes" if rtx_convolves_int8(flavour.version() or "") else "no"
+    if capabilities and flavour.capabilities:
+        return facts
+    here = gpus()
+    used = [gpu for gpu in here.found if not capabilities or gpu.capability in capabilities]
+    names = sorted({f"{gpu.name} ({gpu.capability})" for gpu in used[: None if capabilities else 1]})
+    return facts | {"gpu": ", ".join(names) or "none", "driver": here.driver or "none"}
+
+
+def _gpu_missing(flavour: Flavour, capabilities: Capabilities) -> EnvironmentMissing | None:
+    if flavour.version() is None:
+        hint = f"pip install 'trtd[{flavour.extra}]'"
+        return EnvironmentMissing(f"target {flavour.target} needs {flavour.module}", hint=hint, where=flavour.target)
+    if capabilities and flavour.capabilities:
+        return None
+    here = gpus()
+    if not here.found:
+        hint = 'build where one is, or ahead of time for GPUs that you name: target = "tensorrt-rtx" and '
+        hint += 'compute_capabilities = ["8.6"] in [engine]'
+        what = f"target {flavour.target} builds on a GPU, and there is none here: {here.reason}"
+        return EnvironmentMissing(what, hint=hint, where=flavour.target)
+    absent = [c for c in capabilities if c not in here.capabilities]
+    if absent:
+        what = f"there is no GPU of compute capability {', '.join(absent)} here: {', '.join(here.capabilities)}"
+        return EnvironmentMissing(what, hint="name those that are here, or build where they are", where=flavour.target)
+    return None
+
+
+def _gpu_unverifiable(capabilities: Capabilities) -> str:
+    here = gpus()
+    if not here.found:
+        return f"there is no GPU here: {here.reason}"
+    if capabilities and not set(capabilities) & set(here.capabilities):
+        return f"the GPU here has compute capability {', '.join(here.capabilities)}, not {' or '.join(capabilities)}"
+    return ""
 
 
 BACKENDS: dict[str, Backend] = {
     "onnxruntime-cpu": Backend(
         distributions=("onnxruntime",),
         model_file="model.onnx",
+        compiles=False,
+        symmetric=False,
+        native_fp16=False,
         fingerprint=_cpu_fingerprint,
         device=lambda: cpu_facts().model,
+        missing=lambda capabilities: None,
+        unverifiable=lambda capabilities: "",
     ),
+    **{name: _tensorrt(flavour) for name, flavour in FLAVOURS.items()},
 }

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trtd.calibrate.table import CalibrationTable, read_table
-from trtd.engines.reference import reference_name
 from trtd.engines.table import BACKENDS
-from trtd.errors import StageError, TrtdError, UsageError
-from trtd.pipeline.contracts import (
-    REPORT_FILE,
-    SUMMARY_FILE,
-    TABLE_FILE,
-    BuildInputs,
-    CalibrateInputs,
-    ConvertInputs,
-    ReferenceInputs,
-    VerifyInputs,
-)
-from trtd.pipeline.intake import Intake, admit, make_plans, take_in, tool_versions
-from trtd.pipeline.publishing import HTML_FILE, MadeEngine, publish_engine
+from trtd.errors import EnvironmentMissing, GateMissed, StageError, TrtdError, UsageError
+from trtd.pipeline.contracts import TABLE_FILE, ConvertInputs
+from trtd.pipeline.intake import Intake, admit, make_plans, take_in
+from trtd.pipeline.judging import HTML_FILE, judge_engine, write_report
+from trtd.pipeline.making import MadeEngine, calibrate_inputs, compile_engine, make_engine
+from trtd.pipeline.publishing import publish_engine
 from trtd.pipeline.request import Outcome, Request
-from trtd.pipeline.stage_runner import StageRunner, stage_result
+from trtd.pipeline.stage_runner import StageRunner
 from trtd.pipeline.staleness import read_report, reasons
 from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
@@ -32,12 +24,10 @@ from trtd.spec.schema import Spec
 from trtd.store.atomic import storage_errors
 from trtd.store.lock import hold
 from trtd.store.staging import staging_folder
-from trtd.ui.html import render
-from trtd.verify.report import Report
+from trtd.verify.report import Repeat, Report
 
 __all__ = [
     "HTML_FILE",
-    "MadeEngine",
     "Outcome",
     "Prepared",
     "Request",
@@ -45,11 +35,10 @@ __all__ = [
     "build_prepared",
     "calibrate",
     "explain",
-    "judge_engine",
+    "import_table",
     "log_file",
     "open_runner",
     "prepare",
-    "reference_inputs",
 ]
 
 
@@ -62,8 +51,8 @@ def build(spec_file: Path, request: Request) -> list[Outcome]:
         TrtdError: the spec, the model or the data is unusable, so that nothing could begin.
     """
     request.registry.check()
-    intake = _take_in(spec_file, request)
-    return build_prepared(Prepared(intake, make_plans(intake)), request)
+    prepared = [Prepared(intake, make_plans(intake)) for intake in _take_in(spec_file, request)]
+    return [outcome for one in prepared for outcome in build_prepared(one, request)]
 
 
 @dataclass(frozen=True)
@@ -89,27 +78,47 @@ def build_prepared(prepared: Prepared, request: Request) -> list[Outcome]:
     return [_build_one(prepared.intake, plan, request) for plan in prepared.plans]
 
 
-def _take_in(spec_file: Path, request: Request) -> Intake:
+def _take_in(spec_file: Path, request: Request) -> list[Intake]:
+    """One intake for each target."""
     return take_in(spec_file, registry=request.registry, extra_roots=request.extra_roots, bounds=request.bounds)
 
 
 def explain(spec_file: Path, request: Request) -> list[tuple[BuildPlan, list[str]]]:
     """Every engine that a spec asks for, and the reasons why it would be built; no reasons: it is up to date."""
-    intake = _take_in(spec_file, request)
-    return [(plan, reasons(plan, request.registry)) for plan in make_plans(intake)]
+    plans = [plan for intake in _take_in(spec_file, request) for plan in make_plans(intake)]
+    return [(plan, reasons(plan, request.registry)) for plan in plans]
 
 
 def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable]:
-    """Convert and calibrate only; returns the table and where it lies in the store."""
-    request.registry.check()
-    intake = _take_in(spec_file, request)
-    plan = next((p for p in make_plans(intake) if p.precision == "int8"), None)
-    if plan is None:
-        raise UsageError("the spec asks for no int8 engine", hint='set engine.precision = "int8"')
-    runner = open_runner(plan, intake, request, again=frozenset({"calibrate"}) if request.force else frozenset())
+    """Convert and calibrate only, for the first target with INT8; returns the table and where it lies in the store."""
+    intake, runner = _int8(spec_file, request)
     converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
-    folder = runner.run("calibrate", _calibrate_inputs(intake, converted, request))
+    folder = runner.run("calibrate", calibrate_inputs(intake, converted, request))
     return folder / TABLE_FILE, read_table(folder / TABLE_FILE)
+
+
+def import_table(spec_file: Path, given: Path, request: Request) -> CalibrationTable:
+    """A table of another's, or a cache of TensorRT's, as a table of the spec's model and first target with INT8.
+
+    Raises:
+        DataError: it is of another network.
+    """
+    intake, runner = _int8(spec_file, request)
+    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
+    inputs = calibrate_inputs(intake, converted, request).model_copy(update={"given": given})
+    with staging_folder(request.registry.staging, f"import-{runner.plan.name}") as scratch:
+        return read_table(runner.run_into(scratch, "calibrate", inputs) / TABLE_FILE)
+
+
+def _int8(spec_file: Path, request: Request) -> tuple[Intake, StageRunner]:
+    """The first target of a spec that INT8 is asked for, ready to run stages."""
+    request.registry.check()
+    for intake in _take_in(spec_file, request):
+        for plan in make_plans(intake):
+            if plan.precision == "int8":
+                again = frozenset({"calibrate"}) if request.force else frozenset[str]()
+                return intake, open_runner(plan, intake, request, again=again)
+    raise UsageError("the spec asks for no int8 engine", hint='set engine.precision = "int8"')
 
 
 def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
@@ -123,10 +132,12 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
     runner = open_runner(plan, intake, request)
     version, report, error = None, None, None
     try:
+        _refuse_in_vain(intake, plan)
         with hold(registry.private / "locks" / f"build-{plan.name}.lock", f"build {plan.name}"):
-            engine = _make_engine(intake, runner, request)
+            engine = make_engine(intake, runner, request)
             with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
                 report = judge_engine(intake, engine, runner, request, scratch)
+                report = _judge_repeats(intake, engine, report, runner, request, scratch)
                 version = publish_engine(intake, engine, report, runner, scratch)
         runner.log.unlink(missing_ok=True)  # it is in the record now
     except TrtdError as raised:
@@ -163,66 +174,59 @@ def _untouched(
     )
 
 
-def _make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEngine:
-    spec, plan = intake.spec, runner.plan
-    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
-    table = None
-    if plan.precision == "int8":
-        table = runner.run("calibrate", _calibrate_inputs(intake, converted, request)) / TABLE_FILE
-    judged_by = runner.run("reference", reference_inputs(intake, request))
-    lowered = BuildInputs(
-        converted=converted,
-        table=table,
-        method=spec.calibration.method if spec.calibration else "minmax",
-        percentile=spec.calibration.percentile if spec.calibration else 99.99,
-        target=plan.target,
-        precision=plan.precision,
-        quantization=spec.quantization,
-    )
-    built = runner.run("build", lowered)
-    used = built / TABLE_FILE if table else None
-    return MadeEngine(converted, used, judged_by, built, built / SUMMARY_FILE)
+def _refuse_in_vain(intake: Intake, plan: BuildPlan) -> None:
+    """Tell before any work what this machine lacks to build the engine, or to verify it where that must be."""
+    backend, capabilities = BACKENDS[plan.target], intake.spec.engine.compute_capabilities
+    if missing := backend.missing(capabilities):
+        raise missing
+    unverifiable = backend.unverifiable(capabilities)
+    if unverifiable and not intake.spec.publish.unverified:
+        raise EnvironmentMissing(
+            f"{plan.name} could be built here and not be verified: {unverifiable}",
+            where=plan.name,
+            hint="build where such a device is, or publish it without proof: unverified = true in [publish]; then "
+            f"trtd verify {plan.name} on such a device completes the verification",
+        )
 
 
-def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, request: Request, scratch: Path) -> Report:
-    """Judge the engine; leaves ``report.json`` and ``report.html`` in ``scratch``."""
-    plan, data = runner.plan, intake.data
-    inputs = VerifyInputs(
-        name=plan.name,
-        target=plan.target,
-        precision=plan.precision,
-        converted=engine.converted,
-        engine=engine.engine,
-        summary=engine.summary,
-        reference=engine.reference,
-        reference_name=reference_name(intake.facts.format),
-        outputs=len(stage_result(engine.reference)["outputs"]),
-        heldout=data.heldout,
-        batch=intake.batch,
-        verify=intake.spec.verify,
-        labels=intake.labels,
-        spec_folder=intake.spec_file.parent,
-        threads=request.used_threads,
-        tools=tool_versions(plan.target, intake.facts.format),
-        notes=data.notes,
-        hooks_allowed=request.bounds.hooks_allowed,
-    )
-    runner.run_into(scratch, "verify", inputs)
-    report = Report.model_validate_json((scratch / REPORT_FILE).read_bytes())
-    table = read_table(engine.table) if engine.table else None
-    calibration = intake.spec.calibration
-    facts = {
-        "method": calibration.method if calibration and table else None,
-        "activation": "int8" if intake.spec.quantization.activation == "int8" else "uint8",
-        "model digest": intake.facts.digest,
-        "calibration set": table.set_digest if table else "none",
-        "held-out set": data.heldout.digest,
-        "device": BACKENDS[plan.target].device(),
-    }
-    html = render(report, table, {k: v for k, v in facts.items() if v})
-    with storage_errors("write the report", scratch / HTML_FILE):
-        (scratch / HTML_FILE).write_text(html, encoding="utf-8")
+def _judge_repeats(
+    intake: Intake, engine: MadeEngine, report: Report, runner: StageRunner, request: Request, scratch: Path
+) -> Report:
+    """Build and judge as often as the spec asks, and add to the report what came of it. The first build stays.
+
+    Builds of TensorRT differ from run to run: which kernel is fastest is measured anew.
+    """
+    wanted = intake.spec.verify.repeats - 1
+    if not wanted or report.missed or not BACKENDS[runner.plan.target].compiles:
+        return report
+    repeats = []
+    for number in range(wanted):
+        with staging_folder(runner.registry.staging, f"repeat-{runner.plan.name}") as folder:
+            for part in ("engine", "report"):
+                (folder / part).mkdir()
+            files, warnings = compile_engine(intake, runner, engine.graph, folder / "engine")
+            other = replace(engine, files=files, warnings=warnings)
+            judged = judge_engine(intake, other, runner, request, folder / "report")
+        repeats.append(_repeat(judged))
+        if judged.missed:
+            raise GateMissed(
+                f"build {number + 2} of {wanted + 1} missed {judged.missed[0].name}, which the first had passed",
+                where=runner.plan.name,
+                hint="builds of this engine differ from run to run: loosen the gate, or keep more in higher precision",
+            )
+    report = report.model_copy(update={"repeats": tuple(repeats)})
+    write_report(intake, engine, report, scratch)
     return report
+
+
+def _repeat(report: Report) -> Repeat:
+    timed = report.p50_change_ms
+    return Repeat(
+        cosine=min(f.cosine for f in report.fidelity.values()),
+        relative_l2=max(f.relative_l2 for f in report.fidelity.values()),
+        p50_ms=timed[1] if timed else None,
+        passed=report.passed,
+    )
 
 
 def log_file(registry: Registry, name: str) -> Path:
@@ -244,24 +248,4 @@ def open_runner(plan: BuildPlan, intake: Intake, request: Request, again: frozen
         listener=request.listener,
         cancel=request.cancel,
         again=again,
-    )
-
-
-def _calibrate_inputs(intake: Intake, converted: Path, request: Request) -> CalibrateInputs:
-    calibration, feed = intake.spec.calibration, intake.data.calibration
-    assert calibration is not None
-    assert feed is not None
-    return CalibrateInputs(
-        converted=converted,
-        target=intake.spec.engine.target,
-        activation=intake.spec.quantization.activation,
-        calibration=feed,
-        batch=calibration.batch,
-        threads=request.used_threads,
-    )
-
-
-def reference_inputs(intake: Intake, request: Request) -> ReferenceInputs:
-    return ReferenceInputs(
-        source=intake.source, facts=intake.facts, heldout=intake.data.heldout, threads=request.used_threads
     )

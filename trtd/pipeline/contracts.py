@@ -9,19 +9,23 @@ from pathlib import Path
 
 from trtd.calibrate.table import Method
 from trtd.document import Document
+from trtd.engines.opening import EngineFiles
 from trtd.model.facts import ModelFacts, TensorFacts
 from trtd.model.source import ModelSource
 from trtd.pipeline.feed import Feed
+from trtd.plan.shapes import Profile
 from trtd.spec.fields import Activation
-from trtd.spec.schema import QuantizationSection, VerifySection
-from trtd.verify.report import Latency
+from trtd.spec.schema import EngineSection, QuantizationSection, VerifySection
+from trtd.verify.report import DeviceTimes, Latency
 
 FP32_FILE = "model.onnx"  # of convert
 FOLDED_FILE = "folded.onnx"  # of convert
 TABLE_FILE = "calibration.json"  # of calibrate
-ENGINE_FILE = "model.onnx"  # of build
-SUMMARY_FILE = "summary.json"  # of build
+GRAPH_FILE = "model.onnx"  # of quantize
+SUMMARY_FILE = "summary.json"  # of quantize
+ENGINE_FILE = "engine.json"  # of build
 REPORT_FILE = "report.json"  # of verify
+LAYERS_FILE = "layers.json"  # of verify, where the engine ran on a GPU
 
 
 # What each stage must leave, or it has failed without saying so.
@@ -29,7 +33,8 @@ STAGE_FILES: dict[str, tuple[str, ...]] = {
     "convert": (FP32_FILE, FOLDED_FILE),
     "reference": ("00000-0.npy",),
     "calibrate": (TABLE_FILE,),
-    "build": (ENGINE_FILE, SUMMARY_FILE),
+    "quantize": (GRAPH_FILE, SUMMARY_FILE),
+    "build": (ENGINE_FILE,),
     "verify": (REPORT_FILE,),
     "bench": (),
 }
@@ -61,32 +66,37 @@ class ReferenceInputs(Document):
 
 
 class CalibrateInputs(Document):
+    """``calibration`` is the data to run, or ``given`` a table that somebody made already."""
+
     converted: Path
     target: str
+    device: dict[str, str]
     activation: Activation
-    calibration: Feed
+    calibration: Feed | None
+    given: Path | None
     batch: int
     threads: int
 
 
-class BuildInputs(Document):
+class QuantizeInputs(Document):
     converted: Path
     table: Path | None
     method: Method
     percentile: float
     target: str
+    device: dict[str, str]
     precision: str
     quantization: QuantizationSection
 
 
-class BuildSummary(Document):
-    """What runs at lower precision and what does not.
+class QuantizeSummary(Document):
+    """What is to run at lower precision and what is not.
 
     Attributes:
         lowered: number of nodes that run in the engine's precision.
         nodes: their names, as ``[quantization] exclude`` takes them.
         kept_float: the other candidates, and why.
-        tensors: tensor of the folded FP32 graph to the tensor of the engine that carries its value.
+        tensors: tensor of the folded FP32 graph to the tensor of the graph in lower precision that carries its value.
     """
 
     lowered: int
@@ -95,13 +105,47 @@ class BuildSummary(Document):
     tensors: dict[str, str]
 
 
+class BuildInputs(Document):
+    """What to compile.
+
+    Attributes:
+        graph: folder that quantize left.
+        timings: kernel timings to start from, if the spec names some.
+        cache: folder for what later builds can use again.
+    """
+
+    graph: Path
+    target: str
+    engine: EngineSection
+    profiles: dict[str, Profile]
+    timings: Path | None
+    cache: Path
+
+
 class VerifyInputs(Document):
+    """What the engine is judged by.
+
+    Attributes:
+        converted: folder that convert left.
+        graph: folder that quantize left; what the engine was built from, or is.
+        engine: the engine; ``None`` if it cannot run here, so that its graph is judged in its place.
+        baselines: engines of other precisions for the same target, to hold it against; ``fp32`` always.
+        unverifiable: why the engine cannot run here.
+        engine_bytes: size of the engine's files.
+        kernels: folder for what a backend compiles when it loads an engine.
+    """
+
     name: str
     target: str
     precision: str
     converted: Path
-    engine: Path
+    graph: Path
     summary: Path
+    engine: EngineFiles | None
+    baselines: dict[str, EngineFiles]
+    unverifiable: str
+    engine_bytes: int
+    kernels: Path
     reference: Path
     reference_name: str
     outputs: int
@@ -117,8 +161,9 @@ class VerifyInputs(Document):
 
 
 class BenchInputs(Document):
-    converted: Path
-    engine: Path
+    engine: EngineFiles
+    baseline: EngineFiles
+    kernels: Path
     heldout: Feed
     batch: int
     runs: int
@@ -126,12 +171,14 @@ class BenchInputs(Document):
 
 
 class Timed(Document):
-    """Latency of an engine and of FP32, side by side."""
+    """Latency of an engine and of FP32, side by side: from host to host, and on the GPU alone where there is one."""
 
     engine: Latency
     fp32: Latency
+    device_times: DeviceTimes | None = None
 
     @property
     def speedup(self) -> float:
-        """FP32 p50 over engine p50."""
-        return self.fp32.p50_ms / self.engine.p50_ms
+        """FP32 p50 over engine p50, on the GPU alone where there is one."""
+        times = self.device_times or self
+        return times.fp32.p50_ms / times.engine.p50_ms

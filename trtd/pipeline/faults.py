@@ -7,10 +7,14 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from trtd.engines.gpu import gpus
+from trtd.engines.hardware import hardware
+from trtd.engines.tensorrt.flavours import FLAVOURS
 from trtd.errors import Diagnostic, ModelError
 from trtd.model.facts import ModelFacts
 from trtd.model.source import ModelSource
 from trtd.plan.shapes import Profile
+from trtd.spec.fields import PRECISIONS
 from trtd.spec.lines import key_lines, line_of
 from trtd.spec.paths import how_to_allow, is_inside
 from trtd.spec.schema import Spec
@@ -76,6 +80,37 @@ def image_size_outside(spec: Spec, profiles: Mapping[str, Profile], spec_file: P
         hint = f"change it, or min and max in [model.inputs.{name}]"
         return [Diagnostic(str(spec_file), None, "calibration.preprocess.resize", message, hint)]
     return []
+
+
+def unservable(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnostic]:
+    """Precisions that the target does not have on the GPUs that the spec names, with what would serve."""
+    target, capabilities = spec.engine.only_target, spec.engine.compute_capabilities
+    flavour = FLAVOURS.get(target)
+    version = flavour.version() if flavour is not None else None
+    if flavour is None or version is None:  # what is missing here, the build tells
+        return []
+    faults = []
+    for capability in capabilities or gpus().capabilities[:1]:
+        if capabilities and flavour.capabilities and capability not in flavour.capabilities:
+            message = f"{flavour.module} {version} builds no engines for {capability}"
+            hint = f"it builds for {', '.join(flavour.capabilities)}; target tensorrt builds on such a GPU itself"
+            faults.append(Diagnostic(str(spec_file), None, "engine.compute_capabilities", message, hint))
+            continue
+        support = hardware(target, version, capability).support
+        for precision in spec.engine.precisions:
+            needed = "int8 convolution" if precision == "int8" and _only_convolves(facts) else precision
+            if support.get(needed) == "absent":
+                message = f"{needed} does not exist on compute capability {capability} with {flavour.module} {version}"
+                hint = f"it has {', '.join(p for p in PRECISIONS if p != precision and support.get(p) != 'absent')}"
+                faults.append(Diagnostic(str(spec_file), None, "engine.precision", message, hint))
+    return faults
+
+
+def _only_convolves(facts: ModelFacts) -> bool:
+    """Whether convolutions are all that could run in 8 bits, as Paddle and ONNX name them."""
+    names = [op.rpartition(".")[2].lower() for op in facts.ops]
+    dense = any(name.startswith(("matmul", "gemm", "mul", "fc", "linear", "addmm")) for name in names)
+    return any("conv" in name for name in names) and not dense
 
 
 def with_lines(spec_file: Path, faults: Sequence[Diagnostic]) -> list[Diagnostic]:

@@ -17,19 +17,27 @@ from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.source import ModelSource, locate
 from trtd.pipeline.bounds import UNBOUNDED, Bounds
-from trtd.pipeline.faults import image_size_outside, refuse_files_outside, unknown_outputs, unusable_hook, with_lines
+from trtd.pipeline.faults import (
+    image_size_outside,
+    refuse_files_outside,
+    unknown_outputs,
+    unservable,
+    unusable_hook,
+    with_lines,
+)
 from trtd.pipeline.feed import Feed
 from trtd.pipeline.tools import tool_versions
 from trtd.plan.build_plan import BuildPlan, make_plan
 from trtd.plan.shapes import Profile, close_shapes
 from trtd.registry.layout import Registry
 from trtd.registry.lookup import source_model
+from trtd.spec.fields import Precision
 from trtd.spec.load import load_spec
 from trtd.spec.paths import FixedRoots, default_roots, resolve, roots_from_environment
 from trtd.spec.schema import Spec
 from trtd.store.digest import file_digest
 
-__all__ = ["DataPlan", "Intake", "admit", "make_plans", "take_in", "tool_versions"]
+__all__ = ["DataPlan", "Intake", "admit", "make_plans", "plan_of", "take_in", "tool_versions"]
 
 TOP1 = "top1"
 MIN_HELDOUT_GIVEN = 1
@@ -87,6 +95,36 @@ class Intake:
         return resolve(self.spec_file, metric.rpartition(":")[0], self.roots, key=("verify", "metric"))
 
     @property
+    def fingerprint(self) -> dict[str, str]:
+        """Of the target: what about its device changes what is built."""
+        engine = self.spec.engine
+        return BACKENDS[engine.only_target].fingerprint(engine.compute_capabilities)
+
+    @property
+    def timings(self) -> Path | None:
+        """File of kernel timings that TensorRT is to start from, if the spec names one."""
+        text = self.spec.engine.tensorrt.timing_cache
+        if text is None:
+            return None
+        path = resolve(self.spec_file, text, self.roots, key=("engine", "tensorrt", "timing_cache"))
+        if not path.is_file():
+            hint = "check [engine.tensorrt] timing_cache in the spec; without it the registry keeps one"
+            raise DataError("there is no such timing cache", where=str(path), hint=hint)
+        return path
+
+    @property
+    def table(self) -> Path | None:
+        """File of the calibration table, if the spec names one."""
+        text = self.spec.calibration.table if self.spec.calibration else None
+        if text is None:
+            return None
+        path = resolve(self.spec_file, text, self.roots, key=("calibration", "table"))
+        if not path.is_file():
+            hint = "check [calibration] table in the spec"
+            raise DataError("there is no such calibration table", where=str(path), hint=hint)
+        return path
+
+    @property
     def batch(self) -> int:
         """Batch that the engine is optimized for."""
         return next((p.opt[0] for p in self.profiles.values() if p.opt), 1)
@@ -107,8 +145,8 @@ class DataPlan:
 
 def take_in(
     spec_file: Path, *, registry: Registry | None, extra_roots: Sequence[Path] = (), bounds: Bounds = UNBOUNDED
-) -> Intake:
-    """Load and check a spec and its model.
+) -> list[Intake]:
+    """Load and check a spec and its model; one intake for each target of the spec.
 
     Args:
         extra_roots: further folders that the spec may read.
@@ -119,7 +157,10 @@ def take_in(
         ModelError: the model is not there or not a model.
     """
     spec_file = Path(spec_file).absolute()
-    return admit(load_spec(spec_file), spec_file, registry=registry, extra_roots=extra_roots, bounds=bounds)
+    return [
+        admit(spec, spec_file, registry=registry, extra_roots=extra_roots, bounds=bounds)
+        for spec in load_spec(spec_file).per_target()
+    ]
 
 
 def admit(
@@ -130,7 +171,10 @@ def admit(
     extra_roots: Sequence[Path] = (),
     bounds: Bounds = UNBOUNDED,
 ) -> Intake:
-    """:func:`take_in` for a spec that is loaded already; its relative paths start at ``spec_file``'s folder."""
+    """:func:`take_in` for a spec of one target that is loaded already.
+
+    Its relative paths start at ``spec_file``'s folder.
+    """
     roots = _roots(spec_file, registry, extra_roots, bounds)
     source = locate(_model_path(spec, spec_file, registry, roots))
     refuse_files_outside(source, roots)
@@ -148,6 +192,7 @@ def admit(
         *unusable_hook(intake.hook, spec_file, bounds.hooks_allowed),
         *bounds.faults(spec, spec_file),
         *image_size_outside(spec, profiles, spec_file),
+        *unservable(spec, facts, spec_file),
     ]
     if faults:
         raise SpecError(with_lines(spec_file, faults))
@@ -156,23 +201,26 @@ def admit(
 
 def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
     """One plan for each precision of the spec. Reads and hashes the chosen data."""
+    return tuple(plan_of(intake, precision) for precision in intake.spec.engine.precisions)
+
+
+def plan_of(intake: Intake, precision: Precision, *, name: str | None = None) -> BuildPlan:
+    """The plan of one precision, be it one that the spec asks for or another, to compare with, under a given name."""
     spec, data = intake.spec, intake.data
-    backend = BACKENDS[spec.engine.target]
-    return tuple(
-        make_plan(
-            spec,
-            precision,
-            model_digest=intake.facts.digest,
-            profiles=intake.profiles,
-            calibration_digest=data.calibration.digest if data.calibration else None,
-            heldout_digest=data.heldout.digest,
-            heldout_order_digest=data.heldout.order_digest,
-            labels_digest=file_digest(intake.labels) if intake.labels else None,
-            hook_digest=file_digest(intake.hook) if intake.hook else None,
-            fingerprint=backend.fingerprint(),
-            tools=tool_versions(spec.engine.target, intake.facts.format),
-        )
-        for precision in spec.engine.precisions
+    return make_plan(
+        spec,
+        precision,
+        name=name or spec.engine_names[precision],
+        model_digest=intake.facts.digest,
+        profiles=intake.profiles,
+        calibration_digest=data.calibration.digest if data.calibration else None,
+        heldout_digest=data.heldout.digest,
+        heldout_order_digest=data.heldout.order_digest,
+        labels_digest=file_digest(intake.labels) if intake.labels else None,
+        hook_digest=file_digest(intake.hook) if intake.hook else None,
+        table_digest=file_digest(intake.table) if intake.table else None,
+        fingerprint=intake.fingerprint,
+        tools=tool_versions(spec.engine.only_target, intake.facts.format),
     )
 
 

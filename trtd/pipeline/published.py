@@ -6,15 +6,27 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trtd.errors import RegistryError, UsageError
-from trtd.pipeline.build import MadeEngine, Request, judge_engine, open_runner, reference_inputs
-from trtd.pipeline.contracts import SUMMARY_FILE, TABLE_FILE, BenchInputs, ConvertInputs, Timed
+from trtd.engines.table import BACKENDS
+from trtd.errors import EnvironmentMissing, RegistryError, UsageError
+from trtd.pipeline.build import Request, open_runner
+from trtd.pipeline.contracts import (
+    LAYERS_FILE,
+    REPORT_FILE,
+    SUMMARY_FILE,
+    TABLE_FILE,
+    BenchInputs,
+    ConvertInputs,
+    Timed,
+)
 from trtd.pipeline.intake import Intake, admit, make_plans
+from trtd.pipeline.judging import HTML_FILE, judge_engine
+from trtd.pipeline.making import MadeEngine, make_baselines, quantize_inputs, reference_inputs
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
 from trtd.registry.lookup import current
 from trtd.registry.manifest import Manifest, verify_files
+from trtd.registry.prove import prove
 from trtd.spec.schema import Spec
 from trtd.store.staging import staging_folder
 from trtd.verify.report import Report
@@ -23,13 +35,19 @@ from trtd.verify.report import Report
 def verify_published(registry: Registry, name: str, version: int | None, request: Request) -> Report:
     """Check the digests of a published engine and judge it again, as its spec said when it was built.
 
+    An engine that was published unverified, for want of its device, is verified from then on if it passes here.
+
     Raises:
         RegistryError: there is no such engine, or a file was changed.
         TrtdError: its model or data are not what they were, or a stage failed.
     """
-    intake, runner, engine = _published(registry, name, version, request)
+    manifest, intake, runner, engine = _published(registry, name, version, request)
     with staging_folder(registry.staging, f"verify-{name}") as scratch:
-        return judge_engine(intake, engine, runner, request, scratch)
+        report = judge_engine(intake, engine, runner, request, scratch)
+        if manifest.proof == "emulated" and report.proof == "verified" and report.passed:
+            told = {file: scratch / file for file in (REPORT_FILE, HTML_FILE, LAYERS_FILE)}
+            prove(registry, name, manifest.version, told, report.gates)
+    return report
 
 
 def bench_published(
@@ -38,10 +56,14 @@ def bench_published(
     """Time a published engine beside FP32; raises as :func:`verify_published`."""
     if runs < 1 or (batch is not None and batch < 1):
         raise UsageError("--runs and --batch are whole numbers from 1")
-    intake, runner, engine = _published(registry, name, version, request)
+    _, intake, runner, engine = _published(registry, name, version, request)
+    if engine.files.unverifiable:
+        hint = "time it where such a device is"
+        raise EnvironmentMissing(f"{name} cannot run here: {engine.files.unverifiable}", hint=hint)
     inputs = BenchInputs(
-        converted=engine.converted,
-        engine=engine.engine,
+        engine=engine.files,
+        baseline=engine.baselines["fp32"],
+        kernels=registry.private / "cache",
         heldout=intake.data.heldout,
         batch=batch or intake.batch,
         runs=runs,
@@ -53,7 +75,7 @@ def bench_published(
 
 def _published(
     registry: Registry, name: str, version: int | None, request: Request
-) -> tuple[Intake, StageRunner, MadeEngine]:
+) -> tuple[Manifest, Intake, StageRunner, MadeEngine]:
     """A published engine, whole and of the model and held-out set that it was built with."""
     manifest, folder = current(registry, name, version)
     verify_files(registry, name, manifest.version)
@@ -65,15 +87,22 @@ def _published(
     _refuse_changed(manifest, plan)
     runner = open_runner(plan, intake, request)
     record = registry.record(name, manifest.version)
-    table = record / TABLE_FILE
+    table = record / TABLE_FILE if (record / TABLE_FILE).is_file() else None
+    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
+    graph, summary = folder, record / SUMMARY_FILE
+    if BACKENDS[plan.target].compiles:
+        graph = runner.run("quantize", quantize_inputs(intake, runner, converted, table))
+        summary = graph / SUMMARY_FILE
     engine = MadeEngine(
-        converted=runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts)),
-        table=table if table.is_file() else None,
+        converted=converted,
         reference=runner.run("reference", reference_inputs(intake, request)),
-        engine=folder,
-        summary=record / SUMMARY_FILE,
+        graph=graph,
+        summary=summary,
+        table=table,
+        files=manifest.engine_files(folder),
+        baselines=make_baselines(intake, runner, converted),
     )
-    return intake, runner, engine
+    return manifest, intake, runner, engine
 
 
 def _refuse_changed(manifest: Manifest, plan: BuildPlan) -> None:

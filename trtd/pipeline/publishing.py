@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from trtd.engines.table import BACKENDS
 from trtd.errors import GateMissed
-from trtd.pipeline.contracts import ENGINE_FILE, REPORT_FILE, SUMMARY_FILE, TABLE_FILE, ConvertResult, output_file
+from trtd.pipeline.contracts import LAYERS_FILE, REPORT_FILE, SUMMARY_FILE, TABLE_FILE, ConvertResult, output_file
 from trtd.pipeline.intake import Intake
+from trtd.pipeline.judging import HTML_FILE
+from trtd.pipeline.making import MadeEngine
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.registry.layout import Registry
 from trtd.registry.manifest import Provenance, Target
@@ -20,19 +21,7 @@ from trtd.store.atomic import storage_errors, write_file
 from trtd.ui.figures import number
 from trtd.verify.report import Report
 
-HTML_FILE = "report.html"
 LOG_FILE = "build.log"
-
-
-@dataclass(frozen=True)
-class MadeEngine:
-    """Folders of the stages' outputs, and the calibration table."""
-
-    converted: Path
-    table: Path | None
-    reference: Path
-    engine: Path
-    summary: Path
 
 
 def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: StageRunner, scratch: Path) -> int:
@@ -53,6 +42,8 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
         SUMMARY_FILE: engine.summary,
         LOG_FILE: runner.log,
     }
+    if (scratch / LAYERS_FILE).is_file():
+        record_files[LAYERS_FILE] = scratch / LAYERS_FILE
     if engine.table:
         record_files[TABLE_FILE] = engine.table
     if report.missed:
@@ -61,7 +52,11 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
     calibration = intake.data.calibration
     provenance = Provenance(
         precision=plan.precision,
-        target=Target(backend=plan.target, fingerprint={**backend.fingerprint(), "device": backend.device()}),
+        target=Target(
+            backend=plan.target,
+            fingerprint={**intake.fingerprint, "device": backend.device()},
+            variants=engine.files.variants,
+        ),
         proof=report.proof,
         gates=report.gates,
         model_digest=intake.facts.digest,
@@ -76,8 +71,7 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
         max_batch_size=intake.max_batch if _keeps_batch(engine.reference, len(signature.outputs)) else 0,
         tools=report.tools,
     )
-    engine_files = {f.name: f for f in sorted(engine.engine.glob(f"{ENGINE_FILE}*"))}
-    return publish(registry, plan.name, engine_files, record_files, provenance)
+    return publish(registry, plan.name, engine.files.paths, record_files, provenance)
 
 
 def _keeps_batch(reference: Path, outputs: int) -> bool:

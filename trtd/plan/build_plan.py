@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from trtd.document import Document
 from trtd.plan.shapes import Profile
+from trtd.spec.fields import TENSORRT
 from trtd.spec.schema import Spec
 from trtd.store.digest import json_digest
 
@@ -20,22 +21,25 @@ STAGE_VERSIONS = {
     "convert": 1,
     "reference": 1,
     "calibrate": 2,
-    "build": 2,
+    "quantize": 2,
+    "build": 1,
     "verify": 1,
 }  # verification is always run anew
 
 _MODEL = ("model", "tool")
 _HELDOUT = ("heldout", "inputs", "preprocess")
-_BUILD = (*_MODEL, "precision", "target", "calibration", "quantization", "inputs", "preprocess")
+_QUANTIZE = (*_MODEL, "precision", "target", "calibration", "quantization", "inputs", "preprocess")
 
 # The ingredients, by first word or in full, that each stage's output depends on.
 STAGE_INGREDIENTS: dict[str, tuple[str, ...]] = {
     "convert": _MODEL,
     "reference": (*_MODEL, *_HELDOUT),
     "calibrate": (
-        *_MODEL, "target.backend", "target.activation", "inputs", "preprocess", "calibration.set", "calibration.batch"
+        *_MODEL, "target.backend", "target.activation", "target.int8_convolution", "inputs", "preprocess",
+        "calibration.set", "calibration.table", "calibration.batch",
     ),
-    "build": _BUILD,
+    "quantize": _QUANTIZE,
+    "build": (*_QUANTIZE, "engine"),
 }  # fmt: skip
 
 # The stages whose output each stage reads.
@@ -43,7 +47,8 @@ STAGE_SOURCES: dict[str, tuple[str, ...]] = {
     "convert": (),
     "reference": (),
     "calibrate": ("convert",),
-    "build": ("convert", "calibrate"),
+    "quantize": ("convert", "calibrate"),
+    "build": ("convert", "calibrate", "quantize"),
 }
 
 
@@ -79,6 +84,7 @@ def make_plan(
     spec: Spec,
     precision: str,
     *,
+    name: str,
     model_digest: str,
     profiles: Mapping[str, Profile],
     calibration_digest: str | None,
@@ -86,21 +92,23 @@ def make_plan(
     heldout_order_digest: str,
     labels_digest: str | None,
     hook_digest: str | None,
+    table_digest: str | None,
     fingerprint: Mapping[str, str],
     tools: Mapping[str, str],
 ) -> BuildPlan:
-    """Plan one engine of ``spec``. Pure: digests and versions are given, nothing is read.
+    """Plan one engine of ``spec``, which has one target. Pure: digests and versions are given, nothing is read.
 
     Args:
+        name: of the engine.
         fingerprint: of the target, as its backend gives it.
         tools: distribution name to version of everything that takes part.
     """
     calibration, quantization, verify = spec.calibration, spec.quantization, spec.verify
     preprocess = calibration.preprocess if calibration else None
-    ingredients = {
+    ingredients: dict[str, str] = {
         "model": model_digest,
         "precision": precision,
-        "target.backend": spec.engine.target,
+        "target.backend": spec.engine.only_target,
         "inputs": _text({name: p.model_dump(mode="json") for name, p in profiles.items()}),
         "heldout.set": heldout_digest,
         "heldout.order": heldout_order_digest,
@@ -115,18 +123,23 @@ def make_plan(
     ingredients |= {f"target.{k}": v for k, v in fingerprint.items()}
     ingredients |= {f"tool.{k}": v for k, v in tools.items()}
     ingredients |= {f"stage.{k}": str(v) for k, v in STAGE_VERSIONS.items()}
+    if spec.engine.only_target in TENSORRT:
+        ingredients["engine.compute_capabilities"] = _text(sorted(spec.engine.compute_capabilities))
+        options = spec.engine.tensorrt.model_dump(mode="json", exclude={"timing_cache"})
+        ingredients |= _rows("engine.tensorrt", options)
     if precision == "int8" and calibration is not None:
         ingredients |= {
             "calibration.set": calibration_digest or "none",
+            "calibration.table": table_digest or "none",
             "calibration.batch": str(calibration.batch),
             "calibration.method": calibration.method,
             "calibration.percentile": repr(calibration.percentile) if calibration.method == "percentile" else "unused",
             "target.activation": quantization.activation,
         }
     return BuildPlan(
-        name=spec.engine_names[precision],  # type: ignore[index]
+        name=name,
         precision=precision,
-        target=spec.engine.target,
+        target=spec.engine.only_target,
         ingredients=dict(sorted(ingredients.items())),
         profiles=dict(profiles),
     )

@@ -1,4 +1,4 @@
-"""FP16 as types in the graph, with FP32 inputs, outputs and islands."""
+"""FP16 as types in the graph, with FP32 inputs, outputs and islands, and beside Q/DQ if there are any."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from trtd.quantize.graph import constant, hand_over, is_float32, load, remove_de
 
 if TYPE_CHECKING:
     import onnx
+
+# The first opset whose QuantizeLinear takes float16.
+LOWEST_OPSET_FOR_QDQ = 19
+QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 # Sums over many elements and exponentials overflow at 65504 or lose the small terms: they stay FP32.
 FP32_OPS = (
@@ -48,7 +52,8 @@ def to_fp16(source: Path, out: Path, *, exclude: Sequence[str] = (), exclude_ops
     """Write ``source`` with float16 weights and activations; inputs and outputs keep float32.
 
     Uses onnxruntime's converter, with its own list of operators that lack FP16 kernels, plus :data:`FP32_OPS` and
-    whatever reads a constant that FP16 cannot hold. Neighbours that stay FP32 pass FP32 to each other.
+    whatever reads a constant that FP16 cannot hold. Neighbours that stay FP32 pass FP32 to each other. Scales of Q/DQ
+    are rounded to float16 too: by 0.05 % at most and, below 6e-5, by 3e-8.
 
     Args:
         exclude: names or globs of nodes that stay FP32.
@@ -66,7 +71,7 @@ def to_fp16(source: Path, out: Path, *, exclude: Sequence[str] = (), exclude_ops
     kept = [n.name or "" for n in nodes if n.op_type in blocked_ops or n.name in blocked]
     try:
         converted = convert_float_to_float16(
-            _without_typed_initializers(onnx.load(source)),
+            _without_typed_initializers(_with_float16_scales(onnx.load(source))),
             keep_io_types=True,
             op_block_list=sorted(blocked_ops),
             node_block_list=blocked,
@@ -81,6 +86,16 @@ def to_fp16(source: Path, out: Path, *, exclude: Sequence[str] = (), exclude_ops
     _join_islands(model.graph, {n.name for n in nodes})
     save(model, out)
     return kept
+
+
+def _with_float16_scales(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Raise the opset where Q/DQ need that to take float16."""
+    from onnx import version_converter
+
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset >= LOWEST_OPSET_FOR_QDQ or not any(node.op_type in QDQ for node in model.graph.node):
+        return model
+    return version_converter.convert_version(model, LOWEST_OPSET_FOR_QDQ)
 
 
 def _without_typed_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -99,11 +114,12 @@ def _is_named(node: ir.Node, patterns: Sequence[str]) -> bool:
 def _beyond_fp16(value: ir.Value | None) -> bool:
     """True for a float32 constant with a finite value above FP16's largest, or with none above its smallest normal."""
     array = constant(value)
-    if array is None or array.dtype != np.float32:
+    if value is None or array is None or array.dtype != np.float32:
         return False
     peak = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0)
     limits = np.finfo(np.float16)
-    return bool(peak > limits.max or 0 < peak < limits.tiny)
+    is_scale = all(use.node.op_type in QDQ for use in value.uses())
+    return bool(peak > limits.max or (0 < peak < limits.tiny and not is_scale))
 
 
 def _join_islands(graph: ir.Graph, originals: Set[str | None]) -> None:

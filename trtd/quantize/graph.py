@@ -42,6 +42,11 @@ def data_inputs(node: ir.Node) -> list[tuple[int, ir.Value]]:
     return [(i, v) for i, v in enumerate(node.inputs) if v is not None and constant(v) is None]
 
 
+def tensor_names(graph: ir.Graph) -> list[str]:
+    """Inputs of the graph and everything that it computes."""
+    return [value.name or "" for value in (*graph.inputs, *(v for node in graph for v in node.outputs))]
+
+
 def is_float32(value: ir.Value) -> bool:
     return value.dtype == ir.DataType.FLOAT
 

@@ -1,8 +1,9 @@
 """Which nodes run in 8 bits: the choice, made per target, before any Q/DQ node is written.
 
-Operators fall in four classes. *Weighted* ones (Conv, MatMul, Gemm) are what quantization is for. *Joins* (Add,
-Mul, Concat, pooling) pay only when every input is 8-bit already. *Gates* (HardSigmoid) squash into 0..1 and need no
-calibration. *Views* (MaxPool, Reshape, Resize) rearrange values and keep the scale of their input. Joins, gates and
+Operators fall in five classes. *Weighted* ones (Conv, MatMul, Gemm) are what quantization is for. *Joins* (Add,
+Mul, Concat, pooling) pay only when every input is 8-bit already. *Residuals* are Adds that the target folds into the
+convolution before them, which then reads the other summand in 8 bits. *Gates* (HardSigmoid) squash into 0..1 and need
+no calibration. *Views* (MaxPool, Reshape, Resize) rearrange values and keep the scale of their input. Joins, gates and
 views are kept only where some weighted operator downstream takes their output, since elsewhere they would lose
 precision for no gain. Rounding commutes with views and Concat, so it is written in front of them.
 """
@@ -35,7 +36,10 @@ class Placement:
         weight_bits: 8, or 7 where the CPU multiplies in saturating 16-bit pairs.
         output_needed: weighted operators that become 8-bit kernels only if their output is quantized too.
         min_channels: a dense Conv with fewer input channels, or a ConvTranspose with fewer output channels, stays FP32.
+        adding: weighted operators that take in an Add behind them.
         channels_last: the target keeps 8-bit images as height, width, channels: :mod:`trtd.quantize.upsample`.
+        rounded_bias: biases are int32 with the scale of the products; else they stay float.
+        overlapping: transposed convolutions have an 8-bit kernel even where their patches overlap.
     """
 
     weighted: frozenset[str]
@@ -47,7 +51,27 @@ class Placement:
     weight_bits: Literal[7, 8]
     output_needed: frozenset[str]
     min_channels: int
+    adding: frozenset[str] = frozenset()
     channels_last: bool = False
+    rounded_bias: bool = True
+    overlapping: bool = False
+
+    def is_candidate(self, node: ir.Node) -> bool:
+        """Whether ``node`` is of one of the classes."""
+        return node.op_type in self.weighted | self.joins | self.gates | self.views or self.is_residual(node)
+
+    def is_residual(self, node: ir.Node) -> bool:
+        return self.folded_summand(node) is not None
+
+    def folded_summand(self, node: ir.Node) -> int | None:
+        """Which input of an Add comes from the operator that takes the Add in, the first such; None if neither does."""
+        if node.op_type != "Add" or not self.adding:
+            return None
+        for index, value in enumerate(node.inputs):
+            maker = None if value is None else value.producer()
+            if maker is not None and maker.op_type in self.adding and sole_consumer(maker.outputs[0]) is node:
+                return index
+        return None
 
 
 @dataclass
@@ -100,15 +124,23 @@ def observed_tensors(graph: ir.Graph, placement: Placement) -> list[str]:
 
 def quantized_inputs(node: ir.Node, placement: Placement) -> list[ir.Value]:
     """The run-time inputs of ``node`` that carry 8-bit data, without shape, index and bias inputs."""
-    inputs = [v for _, v in data_inputs(node)]
-    return inputs if node.op_type in placement.joins else inputs[:1]
+    return [v for index, v in data_inputs(node) if is_data_input(node, index, placement)]
+
+
+def is_data_input(node: ir.Node, index: int, placement: Placement) -> bool:
+    """Whether input ``index`` of a node that runs in 8 bits carries 8-bit data, and not sizes, scales or a bias."""
+    own = placement.folded_summand(node)
+    if own is not None:
+        return index == 1 - own
+    return index == 0 or node.op_type in placement.joins
 
 
 def fused_output(node: ir.Node, placement: Placement) -> ir.Value:
     """The value to quantize behind ``node``: its own output, or that of an activation the target folds into it."""
     output = node.outputs[0]
     follower = sole_consumer(output)
-    if node.op_type in placement.weighted and follower is not None and _is_fused(follower, placement):
+    folds = node.op_type in placement.weighted or placement.is_residual(node)
+    if folds and follower is not None and _is_fused(follower, placement):
         return follower.outputs[0]
     return output
 
@@ -131,7 +163,7 @@ def _candidates(
     choice = Choice()
     eight_bit: set[int] = set()
     for node in graph:
-        if node.op_type not in placement.weighted | placement.joins | placement.gates | placement.views:
+        if not placement.is_candidate(node):
             continue
         reason = _excluded(node, exclude, exclude_ops) or useless.get(id(node)) or _unfit(node, placement, eight_bit)
         if reason:
@@ -144,7 +176,7 @@ def _candidates(
 
 def _useless(node: ir.Node, placement: Placement, chosen: set[int]) -> str:
     """Why an 8-bit ``node`` would gain nothing, given the nodes downstream that are chosen; empty if it would."""
-    if node.op_type in placement.weighted:
+    if node.op_type in placement.weighted or placement.is_residual(node):
         return ""
     output = node.outputs[0]
     lifted = _moves_values(node, placement) or node.op_type == "Add"
@@ -160,11 +192,6 @@ def _useless(node: ir.Node, placement: Placement, chosen: set[int]) -> str:
 def _reads_rounded(use: tuple[ir.Node, int], placement: Placement, chosen: set[int]) -> bool:
     node, index = use
     return id(node) in chosen and is_data_input(node, index, placement)
-
-
-def is_data_input(node: ir.Node, index: int, placement: Placement) -> bool:
-    """Whether input ``index`` of a chosen node carries 8-bit data, and not sizes, scales or a bias."""
-    return index == 0 or node.op_type in placement.joins
 
 
 def _moves_values(node: ir.Node, placement: Placement) -> bool:
@@ -188,6 +215,9 @@ def _excluded(node: ir.Node, exclude: Sequence[str], exclude_ops: Sequence[str])
 
 def _unfit(node: ir.Node, placement: Placement, eight_bit: set[int]) -> str:
     """Why ``node`` cannot or should not run in 8 bits; empty if it should."""
+    own = placement.folded_summand(node)
+    if own is not None:
+        return _residual_unfit(node, own, eight_bit)
     inputs = quantized_inputs(node, placement)
     if not inputs or not all(is_float32(v) for v in inputs):
         return "its inputs are not float32"
@@ -206,6 +236,16 @@ def _unfit(node: ir.Node, placement: Placement, eight_bit: set[int]) -> str:
     if not _moves_values(node, placement) and not (any(rounded) if node.op_type == "Add" else all(rounded)):
         return "an input comes from a float operator"
     return ""
+
+
+def _residual_unfit(node: ir.Node, own: int, eight_bit: set[int]) -> str:
+    summands = [v for v in node.inputs if v is not None]
+    other = summands[1 - own]
+    if id(summands[own]) not in eight_bit:
+        return "the convolution before it runs in float"
+    if constant(other) is not None or not is_float32(other):
+        return "its other input is not computed in float32"
+    return "its inputs differ in shape" if _broadcasts(summands) else ""
 
 
 def _broadcasts(values: Sequence[ir.Value]) -> bool:
@@ -230,7 +270,7 @@ def _weighted_unfit(node: ir.Node, placement: Placement) -> str:
     if node.op_type == "Conv" and node.attributes.get_int("group", 1) == 1 and weight.shape[1] < placement.min_channels:
         return f"a dense convolution over {weight.shape[1]} channels is faster in FP32 on this target"
     if node.op_type == "ConvTranspose" and (
-        stride_of_patches(node) is None or weight.shape[1] < placement.min_channels
+        not (placement.overlapping or stride_of_patches(node)) or weight.shape[1] < placement.min_channels
     ):
         return "only transposed convolutions without overlap, to several channels, have an 8-bit form"
     if node.op_type == "Gemm" and _scaled_gemm(node):

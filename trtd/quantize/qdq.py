@@ -202,7 +202,7 @@ class QdqWriter:
             correction = offset * weight.astype(np.float64).sum(axis=others)
             bias = correction if bias is None else bias + correction
         scales = self.source.weight(node, weight, axis)
-        if bias is not None:
+        if bias is not None and self.placement.rounded_bias:
             scales = widen_for_bias(scales, bias, input_scale)
         scales = scales.astype(np.float32)
         stem = node.name or node.outputs[0].name or ""
@@ -211,7 +211,7 @@ class QdqWriter:
             1,
             write_constant_dq(node, f"{stem}.weight", quantize_weight(weight, scales, axis, bits), scales, axis),
         )
-        if bias is not None:
+        if bias is not None and self.placement.rounded_bias:
             bias_scales = (scales.astype(np.float64) * input_scale).astype(np.float32)
             rounded = np.clip(np.rint(bias / bias_scales.astype(np.float64)), -(2**31) + 1, 2**31 - 1).astype(np.int32)
             set_input(node, BIAS, write_constant_dq(node, f"{stem}.bias", rounded, bias_scales, 0))

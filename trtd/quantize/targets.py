@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from trtd.errors import QuantizationError
 from trtd.quantize.placement import Placement
 
+Activation = Literal["auto", "uint8", "int8"]
 
-def onnxruntime_cpu(*, vnni: bool, activation: Literal["auto", "uint8", "int8"] = "auto") -> Placement:
+
+def onnxruntime_cpu(*, vnni: bool, activation: Activation = "auto") -> Placement:
     """ONNX Runtime on x86-64 and Arm CPUs.
 
     Its integer kernels take uint8 activations and int8 weights directly; int8 activations go through a slower path.
@@ -32,8 +35,49 @@ def onnxruntime_cpu(*, vnni: bool, activation: Literal["auto", "uint8", "int8"] 
     )
 
 
-def placement_for(target: str, activation: Literal["auto", "uint8", "int8"], *, vnni: bool) -> Placement:
-    """The placement of ``target``. Raises ``QuantizationError`` for a target without one."""
-    if target == "onnxruntime-cpu":
-        return onnxruntime_cpu(vnni=vnni, activation=activation)
-    raise QuantizationError(f"there is no INT8 placement for target {target!r}", hint='use target = "onnxruntime-cpu"')
+def tensorrt(*, convolutions: bool) -> Placement:
+    """TensorRT and TensorRT-RTX, which read Q/DQ as explicit quantization.
+
+    Symmetric int8 with zero point 0, weights per output channel, biases in float; the inputs of weighted operators and
+    the other summand of an Add behind one are rounded, their outputs are not; pooling that averages between two
+    rounded tensors runs in 8 bits. What only moves values needs nothing: the optimizer carries Q and DQ past it.
+    Source: NVIDIA TensorRT documentation, "Working with Quantized Types", Q/DQ placement recommendations.
+
+    Args:
+        convolutions: whether this version runs convolutions in 8 bits; TensorRT-RTX before 1.7 does not.
+    """
+    dense, images = {"MatMul", "Gemm"}, {"Conv", "ConvTranspose"}
+    return Placement(
+        weighted=frozenset(dense | images if convolutions else dense),
+        joins=frozenset({"AveragePool"} if convolutions else ()),
+        gates=frozenset(),
+        views=frozenset(),
+        fused=frozenset({"Relu", "Clip"}),
+        activation="int8",
+        weight_bits=8,
+        output_needed=frozenset(),
+        min_channels=1,
+        adding=frozenset({"Conv"} if convolutions else ()),
+        rounded_bias=False,
+        overlapping=True,
+    )
+
+
+# By target; the second argument is the device's fingerprint, as its backend gives it.
+_PLACEMENTS: dict[str, Callable[[Activation, Mapping[str, str]], Placement]] = {
+    "onnxruntime-cpu": lambda activation, device: onnxruntime_cpu(vnni=device["vnni"] == "yes", activation=activation),
+    "tensorrt": lambda activation, device: tensorrt(convolutions=True),
+    "tensorrt-rtx": lambda activation, device: tensorrt(convolutions=device["int8_convolution"] == "yes"),
+}
+
+
+def placement_for(target: str, activation: Activation, device: Mapping[str, str]) -> Placement:
+    """The placement of ``target``. Raises ``QuantizationError`` for a target without one.
+
+    Args:
+        device: the target's fingerprint.
+    """
+    if target not in _PLACEMENTS:
+        hint = f"INT8 is for {', '.join(_PLACEMENTS)}"
+        raise QuantizationError(f"there is no INT8 placement for target {target!r}", hint=hint)
+    return _PLACEMENTS[target](activation, device)

@@ -61,11 +61,11 @@ def refuse_bad_names(candidate: Candidate) -> None:
     taken = [name for name in candidate.record_files if name in _OWN_RECORD_FILES]
     if taken:
         raise RegistryError(f"the registry itself writes {taken[0]} into a record", hint="give the file another name")
-    target = candidate.provenance.target.backend
-    wanted = triton_backend(target).model_file
-    if wanted not in candidate.files:
-        hint = f"the target {target} serves exactly this file name"
-        raise RegistryError(f"no {wanted} among the files to publish: {sorted(candidate.files)}", hint=hint)
+    target = candidate.provenance.target
+    for wanted in target.variants.values() or [triton_backend(target.backend).model_file]:
+        if wanted not in candidate.files:
+            hint = f"the target {target.backend} serves exactly this file name"
+            raise RegistryError(f"no {wanted} among the files to publish: {sorted(candidate.files)}", hint=hint)
 
 
 def write_draft(folder: Path, candidate: Candidate, version: int) -> Draft:
@@ -102,8 +102,8 @@ def write_draft(folder: Path, candidate: Candidate, version: int) -> Draft:
 
 def _config(candidate: Candidate) -> bytes:
     facts = candidate.provenance
-    text = config_pbtxt(candidate.name, facts.target.backend, facts.inputs, facts.outputs, facts.max_batch_size)
-    return text.encode()
+    shapes = (facts.inputs, facts.outputs, facts.max_batch_size)
+    return config_pbtxt(candidate.name, facts.target.backend, *shapes, facts.target.variants).encode()
 
 
 def _copy_all(files: Mapping[str, Path], folder: Path) -> Inventory:

@@ -9,10 +9,12 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, ValidationError
 
 from trtd.document import Document
+from trtd.engines.opening import EngineFiles
 from trtd.errors import RegistryError
 from trtd.model.facts import TensorFacts
 from trtd.registry.layout import CONFIG_FILE, MANIFEST_FILE, PENDING_FILE, RETIRED_FILE, Registry
 from trtd.store.atomic import storage_errors
+from trtd.store.digest import PREFIX
 from trtd.store.tree import FileFacts, Inventory, difference, file_facts, files_under
 from trtd.verify.report import Gate
 
@@ -23,10 +25,12 @@ class Target(Document):
     Attributes:
         backend: as a spec names it in ``engine.target``, e.g. ``onnxruntime-cpu``.
         fingerprint: of the device and the backend, e.g. instruction sets or compute capability.
+        variants: file for each compute capability that the spec named; empty if it named none.
     """
 
     backend: str
     fingerprint: dict[str, JsonValue]
+    variants: dict[str, str] = Field(default_factory=dict)
 
 
 class Provenance(Document):
@@ -95,6 +99,15 @@ class Manifest(Provenance):
     def provenance(self) -> Provenance:
         """What was known before publishing, to publish the same engine once more."""
         return Provenance.model_validate({key: getattr(self, key) for key in Provenance.model_fields})
+
+    def engine_files(self, folder: Path) -> EngineFiles:
+        """The published files in ``folder`` as an engine to open."""
+        return EngineFiles(
+            target=self.target.backend,
+            folder=folder,
+            digests={file: f"{PREFIX}{facts.sha256}" for file, facts in self.files.items()},
+            variants=self.target.variants,
+        )
 
     def to_json(self) -> bytes:
         """The manifest's file, who and when first."""

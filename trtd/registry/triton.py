@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trtd.errors import RegistryError
@@ -20,9 +20,12 @@ class TritonBackend:
     instances: str
 
 
-# By the target's backend, as in a spec's engine.target.
+# By the target's backend, as in a spec's engine.target. Triton ships no backend for TensorRT-RTX: who serves such
+# engines with one of their own calls it tensorrt_rtx; trtd.load needs none.
 TRITON_BACKENDS = {
     "onnxruntime-cpu": TritonBackend("onnxruntime", "model.onnx", "KIND_CPU"),
+    "tensorrt": TritonBackend("tensorrt", "model.plan", "KIND_GPU"),
+    "tensorrt-rtx": TritonBackend("tensorrt_rtx", "model.plan", "KIND_GPU"),
 }
 
 # By numpy's name; the names on the right are those of Triton's DataType.
@@ -59,6 +62,7 @@ def config_pbtxt(
     inputs: Sequence[TensorFacts],
     outputs: Sequence[TensorFacts],
     max_batch_size: int,
+    variants: Mapping[str, str] | None = None,
 ) -> str:
     """The text of ``config.pbtxt``, a ``ModelConfig`` message in protobuf's text format.
 
@@ -68,6 +72,7 @@ def config_pbtxt(
         inputs, outputs: of the engine, full shapes, open dimensions as ``None``.
         max_batch_size: largest batch that the engine was built for. If it is more than 1 and every input and output
             has an open first dimension, Triton is told that the engine batches, and the shapes lose that dimension.
+        variants: the file for each compute capability that the engine is for, where those were named.
 
     Raises:
         RegistryError: Triton does not serve the backend, or has no such data type.
@@ -78,7 +83,7 @@ def config_pbtxt(
         [
             f"name: {_quoted(name)}",
             f"backend: {_quoted(served.backend)}",
-            f"default_model_filename: {_quoted(served.model_file)}",
+            *_files(served.model_file, variants or {}),
             f"max_batch_size: {max_batch_size if batches else 0}",
             "version_policy { latest { num_versions: 1 } }",
             f"instance_group [ {{ kind: {served.instances} }} ]",
@@ -87,6 +92,13 @@ def config_pbtxt(
             "",
         ]
     )
+
+
+def _files(model_file: str, variants: Mapping[str, str]) -> list[str]:
+    if not variants:
+        return [f"default_model_filename: {_quoted(model_file)}"]
+    entries = (f"{{ key: {_quoted(capability)} value: {_quoted(file)} }}" for capability, file in variants.items())
+    return [f"cc_model_filenames [ {', '.join(entries)} ]"]
 
 
 def _tensor(field: str, tensor: TensorFacts, batches: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -73,11 +73,19 @@ class Preprocess(Section):
 class CalibrationSection(Section):
     """Real data to find the ranges of activations on, needed for int8, and how images become inputs."""
 
+    relations: ClassVar[tuple[Relation, ...]] = (rules.data_or_table,)
+
     data: PathText | None = Field(
         default=None,
         description="Images (a folder or a glob), .npy, .npz, or a folder of .npz for models with several inputs. "
-        "Relative to the spec's folder. Default: none; int8 needs it.",
+        "Relative to the spec's folder. Default: none; int8 needs it, or table.",
         examples=["../data/pages/*.png"],
+    )
+    table: PathText | None = Field(
+        default=None,
+        description="A calibration table to use in place of data: calibration.json of trtd, or a calibration cache of "
+        "TensorRT up to 10. Relative to the spec's folder. Default: none.",
+        examples=["../tables/det.cache"],
     )
     samples: int = Field(
         default=500, ge=2, le=LARGEST, description="Items to calibrate on, at most; the rest is left. Default: 500."
@@ -117,4 +125,9 @@ class QuantizationSection(Section):
     activation: Activation = Field(
         default="auto",
         description='8-bit type of activations; auto takes what serves the target best. Default: "auto".',
+    )
+    float_precision: Literal["auto", "fp16", "fp32"] = Field(
+        default="auto",
+        description="Precision of what int8 leaves in float; auto is fp16 on GPUs and fp32 on CPUs, which compute FP16 "
+        'as FP32. Default: "auto".',
     )

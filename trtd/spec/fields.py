@@ -8,15 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from trtd.spec.section import refuse
-from trtd.spec.values import described, literal
+from trtd.spec.values import described, literal, nearest
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+CAPABILITY_PATTERN = r"^[1-9][0-9]?\.[0-9]$"
 HOOK_PATTERN = r"^(top1|[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*)$"
 LARGEST = 2**31 - 1
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-Target = Literal["onnxruntime-cpu"]
+Target = Literal["onnxruntime-cpu", "tensorrt", "tensorrt-rtx"]
+TARGETS: tuple[Target, ...] = ("onnxruntime-cpu", "tensorrt", "tensorrt-rtx")
+TENSORRT: tuple[Target, ...] = ("tensorrt", "tensorrt-rtx")
+HardwareCompatibility = Literal["none", "same-compute-capability", "ampere-plus"]
 Method = Literal["minmax", "entropy", "percentile", "mse"]
 Fit = Literal["stretch", "crop", "letterbox"]
 Channels = Literal["rgb", "bgr", "gray"]
@@ -60,17 +64,24 @@ def _version(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         raise refuse(message, "for example: version = 3") from None
 
 
-def _precision(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    choices = ", ".join(literal(name) for name in PRECISIONS)
-    try:
-        made = handler(value)
-    except ValidationError:
-        got = literal(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else described(value)
-        message = f"must be one of {choices}, or a list of them, got {got}"
-        raise refuse(message, 'for example: precision = ["fp16", "int8"]') from None
-    if isinstance(made, list) and len(set(made)) < len(made):
-        raise refuse(f"must name each precision once, got {literal(made)}", "remove what stands twice")
-    return made
+def _one_or_several(known: tuple[str, ...], key: str) -> WrapValidator:
+    """For a value out of ``known`` or a list of such, in our own words; ``key`` is shown in the hint."""
+    choices = ", ".join(literal(name) for name in known)
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            made = handler(value)
+        except ValidationError:
+            texts = isinstance(value, list) and all(isinstance(v, str) for v in value)
+            got = literal(value) if texts else described(value)
+            near = nearest(value, list(known)) if isinstance(value, str) else ""
+            hint = f"did you mean {literal(near)}?" if near else f"for example: {key} = {literal(list(known[1:]))}"
+            raise refuse(f"must be one of {choices}, or a list of them, got {got}", hint) from None
+        if isinstance(made, list) and len(set(made)) < len(made):
+            raise refuse(f"must name each {key} once, got {literal(made)}", "remove what stands twice")
+        return made
+
+    return WrapValidator(validate)
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -82,8 +93,13 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Version = Annotated[Count | Literal["latest"], WrapValidator(_version)]
 Precisions = Annotated[
     Precision | Annotated[list[Precision], Field(min_length=1, json_schema_extra={"uniqueItems": True})],
-    WrapValidator(_precision),
+    _one_or_several(PRECISIONS, "precision"),
 ]
+Targets = Annotated[
+    Target | Annotated[list[Target], Field(min_length=1, json_schema_extra={"uniqueItems": True})],
+    _one_or_several(TARGETS, "target"),
+]
+Capability = Annotated[str, Field(pattern=CAPABILITY_PATTERN)]
 Dimensions = Annotated[list[Count], Field(min_length=1)]
 HeightWidth = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=2, max_length=2)]
 Positive = Annotated[float, Field(gt=0)]

@@ -62,7 +62,11 @@ class Gates(OutputGates):
     min_speedup: Positive | None = Field(
         default=None,
         description="Lowest speedup over FP32 on the same target, by median latency. "
-        "Default: 1.0 for int8, none for others.",
+        "Default: 1.0 for int8, and for fp16 on GPUs; none for others.",
+    )
+    min_speedup_over_fp16: Positive | None = Field(
+        default=None,
+        description="Lowest speedup over the FP16 engine of the same spec. Default: none, no such gate.",
     )
     outputs: dict[str, OutputGates] = Field(
         default={}, description="Other bounds for single outputs, by output name. Default: {}, all have the same."
@@ -93,6 +97,13 @@ class VerifySection(Section):
         examples=["top1", "metrics.py:iou"],
     )
     gates: Gates = Field(default=Gates(), description="Bounds to hold. Default: by the precision, key by key.")
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="How often an engine is built and judged, where builds differ from run to run, as TensorRT's do; "
+        "each must pass, and the first is published. Default: 1.",
+    )
     latency_runs: Count = Field(
         default=50, description="Timed runs of the engine, and as many of FP32 between them. Default: 50."
     )

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from trtd.spec.fields import CHANNEL_COUNT, NAME_PATTERN
-from trtd.spec.section import Fault, relation
+from trtd.spec.fields import CHANNEL_COUNT, NAME_PATTERN, TENSORRT
+from trtd.spec.section import Fault, Section, relation
 
 if TYPE_CHECKING:
+    from trtd.spec.calibration import CalibrationSection
+    from trtd.spec.engine import EngineSection
     from trtd.spec.schema import InputShape, ModelSection, Preprocess, Spec, VerifySection
 
 
@@ -52,6 +54,14 @@ def a_value_per_channel(preprocess: Preprocess) -> Iterator[Fault]:
             yield Fault((key,), f'needs {need} for channels = "{preprocess.channels}", got {len(values)}')
 
 
+@relation("data", "table")
+def data_or_table(calibration: CalibrationSection) -> Iterator[Fault]:
+    """Ranges come from data or from a table; whoever gives both expects something else of one of them."""
+    if calibration.data is not None and calibration.table is not None:
+        hint = "keep the one that you mean; data to judge on is [verify] data"
+        yield Fault(("table",), "cannot stand beside data", hint)
+
+
 @relation("metric", "labels")
 def metric_with_labels(verify: VerifySection) -> Iterator[Fault]:
     """top1 compares with labels; a hook may compare with the reference instead. Labels serve nothing but a metric."""
@@ -72,8 +82,9 @@ def metric_gates_with_metric(verify: VerifySection) -> Iterator[Fault]:
 
 @relation("engine.precision", "calibration")
 def calibration_for_int8(spec: Spec) -> Iterator[Fault]:
-    """int8 needs data to calibrate on."""
-    if "int8" in spec.engine.precisions and (spec.calibration is None or spec.calibration.data is None):
+    """int8 needs data to calibrate on, or a table of who did."""
+    section = spec.calibration
+    if "int8" in spec.engine.precisions and (section is None or (section.data or section.table) is None):
         hint = 'add [calibration] with data = "../data/*.png", or set engine.precision = "fp16"'
         key = ("calibration",) if spec.calibration is None else ("calibration", "data")
         yield Fault(key, "missing: int8 must be calibrated on real data", hint)
@@ -81,9 +92,10 @@ def calibration_for_int8(spec: Spec) -> Iterator[Fault]:
 
 @relation("engine.precision", "calibration", "verify.data")
 def data_to_judge_on(spec: Spec) -> Iterator[Fault]:
-    """Without any data no gate can compare anything. (int8 without data has a fault of its own.)"""
+    """Without any data no gate can compare anything. (int8 without data or table has a fault of its own.)"""
     has_data = spec.verify.data is not None or (spec.calibration is not None and spec.calibration.data is not None)
-    if "int8" not in spec.engine.precisions and not has_data:
+    has_table = spec.calibration is not None and spec.calibration.table is not None
+    if ("int8" not in spec.engine.precisions or has_table) and not has_data:
         hint = 'add [verify] with data = "../data/*.png"'
         yield Fault(("verify", "data"), "missing: there is no data to judge the engine on", hint)
 
@@ -96,14 +108,63 @@ def disjoint_data(spec: Spec) -> Iterator[Fault]:
         yield Fault(("verify", "data"), "is the same as calibration.data", hint)
 
 
-@relation("name", "engine.precision")
+@relation("name", "engine.precision", "engine.target")
 def engine_names_fit(spec: Spec) -> Iterator[Fault]:
-    """The suffix that a list of precisions adds must still fit into a name."""
-    for name in spec.engine_names.values():
+    """The suffixes that lists of targets and precisions add must still fit into a name."""
+    for name in (name for one in spec.per_target() for name in one.engine_names.values()):
         if not re.match(NAME_PATTERN, name):
             hint = f"shorten it by {len(name) - 63} or more"
-            yield Fault(("name",), f'is too long: with the precision, "{name}" exceeds 63 characters', hint)
+            yield Fault(("name",), f'is too long: with target and precision, "{name}" exceeds 63 characters', hint)
             return
+
+
+@relation("target", "compute_capabilities")
+def capabilities_of_tensorrt(engine: EngineSection) -> Iterator[Fault]:
+    """Other backends do not build for a compute capability; and each is built once."""
+    given = engine.compute_capabilities
+    if given and not set(engine.targets) & set(TENSORRT):
+        hint = 'remove it, or set target = "tensorrt-rtx"'
+        yield Fault(("compute_capabilities",), f"is for targets {', '.join(TENSORRT)}", hint)
+    if len(set(given)) < len(given):
+        yield Fault(("compute_capabilities",), "names a capability twice", "remove what stands twice")
+
+
+@relation("target", "tensorrt")
+def options_of_tensorrt(engine: EngineSection) -> Iterator[Fault]:
+    """Options that nothing reads would change nothing, and nobody would notice."""
+    if _changed(engine.tensorrt) and not set(engine.targets) & set(TENSORRT):
+        hint = 'remove the section, or set target = "tensorrt"'
+        yield Fault(("tensorrt",), f"is for targets {', '.join(TENSORRT)}", hint)
+
+
+@relation("target", "tensorrt")
+def options_of_full_tensorrt(engine: EngineSection) -> Iterator[Fault]:
+    """TensorRT-RTX times no kernels, its engines run on other GPUs of a named capability, and FP32 is always TF32."""
+    for key in ("timing_cache", "version_compatible", "hardware_compatibility", "tf32"):
+        if key in _changed(engine.tensorrt) and "tensorrt" not in engine.targets:
+            hint = 'remove it, or set target = "tensorrt"'
+            yield Fault(("tensorrt", key), "is for target tensorrt alone", hint)
+
+
+@relation("engine.target", "quantization.activation")
+def symmetric_for_tensorrt(spec: Spec) -> Iterator[Fault]:
+    """TensorRT has no zero points."""
+    if spec.quantization.activation == "uint8" and set(spec.engine.targets) & set(TENSORRT):
+        hint = 'use "auto", which takes what serves each target'
+        yield Fault(("quantization", "activation"), "is uint8, and TensorRT quantizes symmetrically, to int8", hint)
+
+
+@relation("engine.target", "quantization.float_precision")
+def fp16_beside_int8(spec: Spec) -> Iterator[Fault]:
+    """On a CPU, FP16 costs casts and gains nothing."""
+    if spec.quantization.float_precision == "fp16" and not set(spec.engine.targets) <= set(TENSORRT):
+        hint = 'use "auto", which is fp16 on GPUs'
+        yield Fault(("quantization", "float_precision"), "is fp16, and onnxruntime-cpu computes it as FP32", hint)
+
+
+def _changed(section: Section) -> list[str]:
+    """Keys with another value than the default: what was written, and counts."""
+    return [key for key, field in type(section).model_fields.items() if getattr(section, key) != field.default]
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from trtd.spec import relations as rules
 from trtd.spec.calibration import CalibrationSection, Preprocess, QuantizationSection
-from trtd.spec.fields import Count, Dimensions, ModelPath, Name, Precision, Precisions, Target, Version
+from trtd.spec.engine import EngineSection, TensorRTSection
+from trtd.spec.fields import Count, Dimensions, ModelPath, Name, Precision, Version
 from trtd.spec.judging import AT_MOST_GATES, Gates, OutputGates, VerifySection
 from trtd.spec.section import Relation, Section
 
@@ -29,6 +30,7 @@ __all__ = [
     "PublishSection",
     "QuantizationSection",
     "Spec",
+    "TensorRTSection",
     "VerifySection",
 ]
 
@@ -70,26 +72,6 @@ class ModelSection(Section):
         default={},
         description="Shapes by input name; needed only where the model leaves dimensions open. Default: {}.",
     )
-
-
-class EngineSection(Section):
-    """What to build."""
-
-    target: Target = Field(
-        default="onnxruntime-cpu",
-        description='The backend that the engine is built for and verified on. Default: "onnxruntime-cpu".',
-    )
-    precision: Precisions = Field(
-        default="int8",
-        description="fp32, fp16 or int8; a list builds one engine of each: NAME-fp16, NAME-int8. "
-        'int8 needs [calibration]. Default: "int8".',
-        examples=["int8", ["fp16", "int8"]],
-    )
-
-    @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """The precisions to build, in the author's order."""
-        return tuple(self.precision) if isinstance(self.precision, list) else (self.precision,)
 
 
 class PublishSection(Section):
@@ -137,6 +119,8 @@ class Spec(Section):
         rules.data_to_judge_on,
         rules.disjoint_data,
         rules.engine_names_fit,
+        rules.symmetric_for_tensorrt,
+        rules.fp16_beside_int8,
     )
 
     name: Name = Field(
@@ -160,7 +144,21 @@ class Spec(Section):
 
     @property
     def engine_names(self) -> dict[Precision, str]:
-        """The registry name of each engine: NAME for one precision, NAME-fp16, NAME-int8 for a list."""
+        """The registry name of each engine of a spec with one target: NAME, or NAME-fp16, NAME-int8 for a list."""
         if isinstance(self.engine.precision, list):
             return {precision: f"{self.name}-{precision}" for precision in self.engine.precision}
         return {self.engine.precision: self.name}
+
+    def per_target(self) -> tuple[Spec, ...]:
+        """One spec for each target: itself, or for a list of targets specs named NAME-TARGET that have one each."""
+        if not isinstance(self.engine.target, list):
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "name": f"{self.name}-{target}",
+                    "engine": self.engine.model_copy(update={"target": target}),
+                }
+            )
+            for target in self.engine.target
+        )

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from trtd.spec.fields import HOOK_PATTERN, NAME_PATTERN
+from trtd.spec.fields import CAPABILITY_PATTERN, HOOK_PATTERN, NAME_PATTERN
 from trtd.spec.section import FAULT, KeyPath
 from trtd.spec.values import described, dotted, is_huge, literal, nearest, slug
 
@@ -33,6 +33,7 @@ _BOUNDS = {
 }
 _PATTERNS = {
     NAME_PATTERN: 'must be 1 to 63 characters of a-z, 0-9, ".", "_" and "-", the first a letter or a digit',
+    CAPABILITY_PATTERN: 'must be a compute capability such as "8.6"',
     HOOK_PATTERN: 'must be "top1", or a Python hook as "FILE.py:FUNCTION"',
 }
 

@@ -46,9 +46,17 @@ def byte_change(before_bytes: int, after_bytes: int) -> str:
     return f"{before} → {after} {unit}" if unit == after_unit else f"{before} {unit} → {after} {after_unit}"
 
 
-def ratio(value: float) -> str:
-    """``2.61`` and the multiplication sign."""
+def ratio(value: float | None) -> str:
+    """``2.61`` and the multiplication sign; a dash for what was not measured."""
+    if value is None:
+        return ABSENT
     return f"{value:.2f}{TIMES}" if math.isfinite(value) else number(value)
+
+
+def p50_change(report: Report) -> str:
+    """Median latency of FP32 and of the engine, in milliseconds: ``31.0 → 16.4``; a dash if nothing was timed."""
+    timed = report.p50_change_ms
+    return ABSENT if timed is None else f"{millis(timed[0])} → {millis(timed[1])}"
 
 
 def decibels(value_db: float) -> str:

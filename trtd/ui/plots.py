@@ -26,19 +26,27 @@ def chart_data(
     """Everything that the page's script draws.
 
     Returns:
-        ``latency``: per series its samples in ms, p50 and p99; ``errors``: per output its edges and counts;
-        ``tensors``: per tensor a histogram and the bounds of each method; ``method``, ``activation``: the chosen ones.
+        ``latency``: per series its samples in ms, p50 and p99, or ``None`` if nothing was timed; ``errors``: per output
+        its edges and counts; ``tensors``: per tensor a histogram and the bounds of each method; ``method``,
+        ``activation``: the chosen ones.
     """
     ranges = table.tensors if table else {}
     bins = min(MAX_BINS, max(MIN_BINS, BIN_BUDGET // max(len(ranges), 1)))
     return {
-        "latency": {"engine": _runs(report.engine_latency), "fp32": _runs(report.fp32_latency)},
+        "latency": _latency(report),
         "errors": [_errors(name, errors) for name, errors in report.output_errors.items()],
         "tensors": [_tensor(name, tensor, bins) for name, tensor in ranges.items()],
         "methods": list(METHODS),
         "method": method,
         "activation": activation,
     }
+
+
+def _latency(report: Report) -> dict[str, Any] | None:
+    engine, fp32 = report.engine_latency, report.fp32_latency
+    if report.device_times is not None:
+        engine, fp32 = report.device_times.engine, report.device_times.fp32
+    return None if engine is None or fp32 is None else {"engine": _runs(engine), "fp32": _runs(fp32)}
 
 
 def script_json(data: object) -> str:

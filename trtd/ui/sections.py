@@ -52,8 +52,12 @@ def fidelity_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def latency_rows(report: Report) -> list[dict[str, str]]:
-    """Engine and FP32 side by side."""
-    return [_timed("engine", report.engine_latency), _timed("FP32", report.fp32_latency)]
+    """Engine, FP32 and maybe FP16 side by side: from host to host and, where there is one, on the GPU alone."""
+    sides = [("engine", report.engine_latency), ("FP32", report.fp32_latency), ("FP16", report.fp16_latency)]
+    if times := report.device_times:
+        gpu = [("engine", times.engine), ("FP32", times.fp32), ("FP16", times.fp16)]
+        sides += [(f"{who} on the GPU", latency) for who, latency in gpu]
+    return [_timed(who, latency) for who, latency in sides if latency is not None]
 
 
 def worst_rows(report: Report, table: CalibrationTable | None) -> dict[str, Any]:
@@ -156,8 +160,10 @@ def _timed(who: str, latency: Latency) -> dict[str, str]:
 
 
 def _speed(report: Report) -> KeyFigure:
-    p50 = f"{figures.millis(report.fp32_latency.p50_ms)} → {figures.millis(report.engine_latency.p50_ms)} ms at p50"
-    return KeyFigure("Speedup over FP32", *_times(report.speedup), p50)
+    if report.speedup is None:
+        return KeyFigure("Speedup over FP32", figures.ABSENT, "", "not timed: it did not run on its target")
+    where = " on the GPU" if report.device_times else ""
+    return KeyFigure("Speedup over FP32", *_times(report.speedup), f"{figures.p50_change(report)} ms at p50{where}")
 
 
 def _size(report: Report) -> KeyFigure:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from trtd.calibrate.table import METHODS, CalibrationTable
 from trtd.ui import figures
 from trtd.ui.literal import visible
 from trtd.verify.report import Gate, Report
@@ -88,6 +89,20 @@ def gate_columns(report: Report) -> list[Column]:
     ]
 
 
+def range_columns(table: CalibrationTable) -> list[Column]:
+    """Every tensor: what was seen of it, and the largest magnitude that each method keeps."""
+    tensors = table.tensors.values()
+    return [
+        Column("Tensor", tuple(Cell(name, foreign=True) for name in table.tensors), folds=True),
+        Column("Min", tuple(Cell(figures.number(t.min, 4)) for t in tensors), 1, right=True),
+        Column("Max", tuple(Cell(figures.number(t.max, 4)) for t in tensors), 1, right=True),
+        *(
+            Column(f"{method} amax", tuple(Cell(figures.number(t.amax[method], 4)) for t in tensors), 2, right=True)
+            for method in METHODS
+        ),
+    ]
+
+
 def _worst(found: tuple[str, float] | None, written: Callable[[float], str]) -> Cell:
     return Cell(written(found[1])) if found else Cell(_ABSENT)
 
@@ -103,7 +118,7 @@ def _score(report: Report) -> Cell:
 
 
 def _latency(report: Report) -> Cell:
-    return Cell(f"{figures.millis(report.fp32_latency.p50_ms)} → {figures.millis(report.engine_latency.p50_ms)}")
+    return Cell(figures.p50_change(report))
 
 
 def _verdict(report: Report) -> Cell:

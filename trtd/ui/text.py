@@ -17,10 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trtd.calibrate.table import CalibrationTable
+from trtd.engines.tensorrt.layers import Layers
 from trtd.errors import Diagnostic, SpecError, TrtdError
 from trtd.ui import figures
+from trtd.ui.layers import layer_columns, layer_summary
 from trtd.ui.literal import encodable, visible
-from trtd.ui.tables import Cell, Column, fitting, gate_columns, result_columns
+from trtd.ui.tables import Cell, Column, fitting, gate_columns, range_columns, result_columns
 from trtd.verify.report import Report
 
 _GAP = 2
@@ -73,6 +76,18 @@ class Screen:
     def results(self, reports: Sequence[Report]) -> None:
         """One row for each report. Columns that do not fit are left out, and a last line names them."""
         self._table(result_columns(reports))
+
+    def calibration(self, table: CalibrationTable) -> None:
+        """One row for each tensor: what was seen, and what each method keeps for symmetric int8."""
+        looked = f"{table.samples} items" if table.samples else "given, nobody looked at the tensors"
+        self.line(f"{len(table.tensors)} tensors of {table.model_digest[:19]}; {looked}")
+        self._table(range_columns(table))
+
+    def layers(self, found: Layers) -> None:
+        """One row for each layer of an engine; below, how much of it runs in 8 bits."""
+        self._table(layer_columns(found))
+        for line in layer_summary(found):
+            self.line(visible(line))
 
     def gates(self, report: Report) -> None:
         """Every gate of one report with its bound and what was measured; below, what to try for the missed ones."""

@@ -2,24 +2,26 @@
 
 Defaults, used wherever the spec is silent:
 
-=========  ==============  ===========  ====================================  ============
+=========  ==============  ===========  ====================================  ====================
 precision  cosine          relative_l2  top1_agreement (probabilities only)   min_speedup
-=========  ==============  ===========  ====================================  ============
+=========  ==============  ===========  ====================================  ====================
 fp32       0.9999          1e-3         0.999                                 none
-fp16       0.999           0.05         0.99                                  none
+fp16       0.999           0.05         0.99                                  1.0 on GPUs, else none
 int8       0.99            0.3          0.99                                  1.0
-=========  ==============  ===========  ====================================  ============
+=========  ==============  ===========  ====================================  ====================
 
 Cosine alone does not see a wrong scale, relative L2 does. Top-1 agreement is asked of outputs by default only where
 each row of the reference is a distribution over classes: embeddings and regressions have rows too. FP16 has no speed
-gate on the CPU, where it halves the file and gains no time. A gate that compared nothing has failed, and NaN has
-failed: both comparisons below are false for NaN.
+gate on the CPU, where it halves the file and gains no time; on a GPU it may be slower than FP32 for small batches. A
+gate that compared nothing has failed, and NaN has failed: both comparisons below are false for NaN. Speed is judged
+only where the engine ran on its target: an emulated one has not, and says so.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from trtd.spec.schema import Gates
@@ -42,6 +44,15 @@ DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as FP32 and as FP16 the engine is; ``native_fp16``: the target computes FP16 as such."""
+
+    over_fp32: float
+    over_fp16: float | None
+    native_fp16: bool
+
+
 # Where the spec asks for a task metric.
 DEFAULT_METRIC_DROP = 0.01
 
@@ -51,11 +62,13 @@ def judge(
     precision: str,
     *,
     fidelity: Mapping[str, Fidelity],
-    speedup: float,
+    speed: Speed | None,
     metric: TaskMetric | None,
     worst: TensorError | None,
 ) -> tuple[Gate, ...]:
     """Hold the measurements against the spec's gates, or the defaults of ``precision`` where it names none.
+
+    ``speed`` is ``None`` where the engine could not run on its target.
 
     A gate named for one output replaces the general one there. ``top1_agreement`` applies to outputs that hold
     probabilities; asked for by name on an output without rows it fails, since nothing was compared. So do the gates
@@ -70,10 +83,22 @@ def judge(
     judged.extend(_gates_on_nothing(gates, fidelity))
     if metric is not None:
         judged.extend(_metric_gates(gates, metric, _fidelity_advice(precision, None)))
-    bound = gates.min_speedup if gates.min_speedup is not None else defaults.get("min_speedup")
-    if bound is not None:
-        judged.append(_gate("min_speedup", "", ">=", bound, speedup, _SPEED_ADVICE))
+    if speed is not None:
+        judged.extend(_speed_gates(gates, precision, speed))
     return tuple(judged)
+
+
+def _speed_gates(gates: Gates, precision: str, speed: Speed) -> Iterator[Gate]:
+    default = DEFAULTS[precision].get("min_speedup")
+    if precision == "fp16" and speed.native_fp16:
+        default = 1.0
+    bound = gates.min_speedup if gates.min_speedup is not None else default
+    if bound is not None:
+        yield _gate("min_speedup", "", ">=", bound, speed.over_fp32, _SPEED_ADVICE)
+    if gates.min_speedup_over_fp16 is not None:
+        measured = math.nan if speed.over_fp16 is None else speed.over_fp16
+        advice = _SPEED_ADVICE if speed.over_fp16 is not None else _NO_FP16
+        yield _gate("min_speedup_over_fp16", "", ">=", gates.min_speedup_over_fp16, measured, advice)
 
 
 def _output_gates(
@@ -141,6 +166,7 @@ _ADVICE = {
 }
 _NO_SCORES = "this output holds no class scores: ask for it at those that do, [verify.gates.outputs.NAME]"
 _NOTHING_COMPARED = "the output was empty, held NaN or infinity, or had another shape than the reference's"
+_NO_FP16 = 'there is no FP16 engine to compare with: precision = ["fp16", "int8"] builds one'
 _SPEED_ADVICE = (
     "this precision does not pay for this model, batch and machine: publish fp32 or fp16, "
     "feed larger batches ([model.inputs.NAME] opt), or say min_speedup = 0.5 if size is what counts"

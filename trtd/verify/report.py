@@ -84,6 +84,31 @@ class TaskMetric(Document):
     reference: float
 
 
+class DeviceTimes(Document):
+    """Runs on a GPU alone, from CUDA event to CUDA event, inputs lying there already.
+
+    Attributes:
+        gpu: its name and compute capability.
+        engine, fp32, fp16: as in :class:`Report`.
+        memory_bytes: device memory that each took, by the same names.
+    """
+
+    gpu: str
+    engine: Latency
+    fp32: Latency
+    fp16: Latency | None = None
+    memory_bytes: dict[str, int]
+
+
+class Repeat(Document):
+    """One more build of the same plan, judged like the first."""
+
+    cosine: float
+    relative_l2: float
+    p50_ms: float | None
+    passed: bool
+
+
 class Report(Document):
     """Everything that verification measured.
 
@@ -91,17 +116,21 @@ class Report(Document):
         name: of the engine in the registry.
         target: backend.
         precision: of the engine.
-        proof: ``verified`` if it ran on its target, else ``emulated``.
+        proof: ``verified`` if it ran on its target, else ``emulated``: its graph ran in ONNX Runtime on the CPU.
         reference: what judged it, e.g. ``paddle 3.3.1 fp32``.
         items: held-out items that were run.
         fidelity: per output, engine against reference.
         conversion: per output, the converted FP32 graph against reference: what conversion alone costs.
-        engine_latency, fp32_latency: side by side, interleaved, in one process.
-        speedup: fp32 p50 over engine p50.
+        engine_latency, fp32_latency, fp16_latency: from host memory to host memory, side by side, interleaved, in one
+            process; ``None`` where nothing ran on the target, or there is no FP16 engine to compare with.
+        device_times: the same on the GPU alone; ``None`` on a CPU.
+        speedup: fp32 p50 over engine p50, on the GPU alone where there is one; ``None`` if nothing was timed.
+        speedup_over_fp16: the same over FP16.
         engine_bytes, fp32_bytes: size of the model files.
         gates: all of them, passed and missed.
         worst_tensors: inner tensors with the largest error first; empty for fp32.
         output_errors: per output.
+        repeats: what further builds of the same plan came to, where the spec asks for them.
         metric: if the spec asks for one.
         notes: what a reader must know, e.g. that few items were given.
         tools: versions of everything that took part.
@@ -116,14 +145,18 @@ class Report(Document):
     items: int
     fidelity: dict[str, Fidelity]
     conversion: dict[str, Fidelity]
-    engine_latency: Latency
-    fp32_latency: Latency
-    speedup: float
+    engine_latency: Latency | None
+    fp32_latency: Latency | None
+    fp16_latency: Latency | None = None
+    device_times: DeviceTimes | None = None
+    speedup: float | None
+    speedup_over_fp16: float | None = None
     engine_bytes: int
     fp32_bytes: int
     gates: tuple[Gate, ...]
     worst_tensors: tuple[TensorError, ...]
     output_errors: dict[str, OutputErrors]
+    repeats: tuple[Repeat, ...] = ()
     metric: TaskMetric | None
     notes: tuple[str, ...]
     tools: dict[str, str]
@@ -132,6 +165,14 @@ class Report(Document):
     def passed(self) -> bool:
         """True if there is at least one gate and every gate passed."""
         return bool(self.gates) and all(gate.passed for gate in self.gates)
+
+    @property
+    def p50_change_ms(self) -> tuple[float, float] | None:
+        """Median of FP32 and of the engine, as ``speedup`` compares them; ``None`` if nothing was timed."""
+        engine, fp32 = self.engine_latency, self.fp32_latency
+        if self.device_times is not None:
+            engine, fp32 = self.device_times.engine, self.device_times.fp32
+        return None if engine is None or fp32 is None else (fp32.p50_ms, engine.p50_ms)
 
     @property
     def missed(self) -> tuple[Gate, ...]:

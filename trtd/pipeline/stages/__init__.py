@@ -6,6 +6,7 @@ STAGES: dict[str, str] = {
     "convert": "trtd.pipeline.stages.convert:run",
     "reference": "trtd.pipeline.stages.reference:run",
     "calibrate": "trtd.pipeline.stages.calibrate:run",
+    "quantize": "trtd.pipeline.stages.quantize:run",
     "build": "trtd.pipeline.stages.build:run",
     "verify": "trtd.pipeline.stages.verify:run",
     "bench": "trtd.pipeline.stages.bench:run",

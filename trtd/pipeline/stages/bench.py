@@ -5,20 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
-from trtd.pipeline.contracts import ENGINE_FILE, FP32_FILE, BenchInputs, Timed
+from trtd.engines.opening import open_engine
+from trtd.pipeline.contracts import BenchInputs, Timed
 from trtd.pipeline.progress import Progress
-from trtd.verify.latency import side_by_side
+from trtd.pipeline.stages.timing import time_all
 
 
 def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
     """Writes nothing; returns a :class:`Timed`."""
     job = BenchInputs.model_validate(inputs)
-    engine, fp32 = side_by_side(
-        OnnxRuntimeRunner(job.engine / ENGINE_FILE, threads=job.threads),
-        OnnxRuntimeRunner(job.converted / FP32_FILE, threads=job.threads),
-        job.heldout.timing_feeds(job.batch),
-        runs=job.runs,
-        progress=lambda done, total: progress(done, total, "latency"),
-    )
-    return Timed(engine=engine, fp32=fp32).model_dump(mode="json")
+    runners = {
+        name: open_engine(files, threads=job.threads, kernels=job.kernels)
+        for name, files in (("engine", job.engine), ("fp32", job.baseline))
+    }
+    timings = time_all(runners, job.heldout.timing_feeds(job.batch), job.runs, progress)
+    for runner in runners.values():
+        runner.close()
+    timed = Timed(engine=timings.host["engine"], fp32=timings.host["fp32"], device_times=timings.device)
+    return timed.model_dump(mode="json")

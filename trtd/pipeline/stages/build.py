@@ -1,99 +1,53 @@
-"""The engine of one precision, from the converted graph and, for INT8, the calibration table."""
+"""The engine, compiled for its target from the graph in its precision: one file for each compute capability."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trtd.calibrate.methods import with_percentile
-from trtd.calibrate.table import read_table, write_table
-from trtd.engines.cpu import cpu_facts
-from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
-from trtd.errors import QuantizationError
-from trtd.pipeline.contracts import ENGINE_FILE, FOLDED_FILE, SUMMARY_FILE, TABLE_FILE, BuildInputs, BuildSummary
+from trtd.engines.opening import EngineFiles
+from trtd.engines.tensorrt.build import Order, build_engine, plan_name
+from trtd.engines.tensorrt.flavours import Flavour, flavour_of
+from trtd.pipeline.contracts import ENGINE_FILE, GRAPH_FILE, BuildInputs
 from trtd.pipeline.progress import Progress
-from trtd.quantize.fp16 import to_fp16
-from trtd.quantize.graph import load, save
-from trtd.quantize.qdq import insert_qdq
-from trtd.quantize.targets import placement_for
 from trtd.store.digest import file_digest
 
 
 def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes ``model.onnx`` and ``summary.json``; loads the engine once to be sure that the target takes it."""
+    """Writes the engine's files and ``engine.json``, an :class:`EngineFiles`; returns what TensorRT warned of."""
     job = BuildInputs.model_validate(inputs)
-    progress(0, 2, job.precision)
-    _refuse_idle_exclusions(job)
-    summary = _write(job, out)
-    progress(1, 2, "load")
-    OnnxRuntimeRunner(out / ENGINE_FILE).close()
-    (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=1))
-    progress(2, 2, "")
-    return {}
+    flavour = flavour_of(job.target)
+    wanted: list[str | None] = [*job.engine.compute_capabilities] or [None]
+    warnings: dict[str, None] = {}
+    digests, variants, timings = {}, {}, ""
+    for capability in wanted:
+        file = plan_name(capability if len(wanted) > 1 else None)
+        label = f"{capability}: " if capability else ""
+        tell = partial(_tell, progress, label)
+        built = build_engine(flavour, _order(job, flavour, capability), out / file, tell)
+        warnings |= dict.fromkeys(built.warnings)
+        timings = built.timing_cache or timings
+        digests[file] = file_digest(out / file)
+        if capability:
+            variants[capability] = file
+    files = EngineFiles(target=job.target, folder=out, digests=digests, variants=variants)
+    (out / ENGINE_FILE).write_text(files.model_dump_json(indent=1))
+    if timings:
+        progress.log(timings)
+    return {"warnings": list(warnings), "timing_cache": timings}
 
 
-def _write(job: BuildInputs, out: Path) -> BuildSummary:
-    folded, engine = job.converted / FOLDED_FILE, out / ENGINE_FILE
-    if job.precision == "int8":
-        return _write_int8(job, out)
-    if job.precision == "fp16":
-        kept = to_fp16(folded, engine, exclude=job.quantization.exclude, exclude_ops=job.quantization.exclude_ops)
-        graph = load(folded).graph
-        same = {v.name: v.name for node in graph for v in node.outputs if v.name}
-        return BuildSummary(
-            lowered=len(graph) - len(kept),
-            nodes=tuple(node.name or "" for node in graph if node.name not in kept),
-            kept_float=dict.fromkeys(kept, "keeps FP32 for its range or its kernels"),
-            tensors=same,
-        )
-    save(load(folded), engine)
-    return BuildSummary(lowered=0, kept_float={}, tensors={})
+def _tell(progress: Progress, label: str, done: int, total: int, phase: str) -> None:
+    progress(done, total, label + phase)
 
 
-def _write_int8(job: BuildInputs, out: Path) -> BuildSummary:
-    folded = job.converted / FOLDED_FILE
-    if job.table is None:
-        raise QuantizationError("there is no calibration table", hint="add [calibration] to the spec")
-    table = with_percentile(read_table(job.table), job.percentile)
-    if table.model_digest != file_digest(folded):
-        raise QuantizationError(
-            "the calibration table belongs to another graph", hint="trtd calibrate SPEC", where=str(job.table)
-        )
-    write_table(table, out / TABLE_FILE)  # as it was used: the percentile may be another than that of the pass
-    model = load(folded)
-    placement = placement_for(job.target, job.quantization.activation, vnni=cpu_facts().vnni)
-    written = insert_qdq(
-        model,
-        table,
-        placement,
-        method=job.method,
-        exclude=job.quantization.exclude,
-        exclude_ops=job.quantization.exclude_ops,
+def _order(job: BuildInputs, flavour: Flavour, capability: str | None) -> Order:
+    return Order(
+        graph=job.graph / GRAPH_FILE,
+        shapes={name: (p.min, p.opt, p.max) for name, p in job.profiles.items()},
+        options=job.engine.tensorrt,
+        capability=capability,
+        given_timings=job.timings,
+        kept_timings=job.cache / f"{flavour.target}-{flavour.version()}",
     )
-    save(model, out / ENGINE_FILE)
-    return BuildSummary(
-        lowered=len(written.nodes),
-        nodes=tuple(written.nodes),
-        kept_float=written.kept_float,
-        tensors=written.tensors,
-    )
-
-
-def _refuse_idle_exclusions(job: BuildInputs) -> None:
-    """A name that is misspelt, or that another version of the converter gave, would change nothing in silence."""
-    graph = load(job.converted / FOLDED_FILE).graph
-    _refuse_idle("exclude", job.quantization.exclude, sorted({node.name or "" for node in graph}))
-    _refuse_idle("exclude_ops", job.quantization.exclude_ops, sorted({node.op_type for node in graph}))
-
-
-def _refuse_idle(key: str, patterns: Sequence[str], known: Sequence[str]) -> None:
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            near = get_close_matches(pattern, known, n=1)
-            raise QuantizationError(
-                f"[quantization] {key} names {pattern!r}, which matches none of the graph's {len(known)}",
-                hint=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}, …",
-            )

@@ -7,16 +7,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from trtd.engines.tensorrt.flavours import FLAVOURS
 from trtd.pipeline.progress import Progress
 
+
+def _has(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 # distribution, module to import, what it is for
-PACKAGES = (
+PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("onnxruntime", "onnxruntime", "target onnxruntime-cpu"),
     ("onnx", "onnx", "reading and writing graphs"),
     ("onnx-ir", "onnx_ir", "rewriting graphs"),
     ("fast-histogram", "fast_histogram", "calibration"),
     ("paddlepaddle", "paddle", "Paddle models: the FP32 reference, and conversion"),
     ("paddle2onnx", "paddle2onnx", "conversion of Paddle models"),
+    *(
+        (next(filter(_has, flavour.distributions), flavour.distributions[-1]), flavour.module, f"target {target}")
+        for target, flavour in FLAVOURS.items()
+    ),
+    ("cuda-bindings", "cuda.bindings.runtime", "running TensorRT engines"),
+    ("nvidia-ml-py", "pynvml", "finding GPUs"),
 )
 
 

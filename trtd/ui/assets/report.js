@@ -87,6 +87,7 @@
 
   function latency() {
     const plot = document.querySelector("#latency .plot");
+    if (!data.latency) return;
     const { engine, fp32 } = data.latency;
     const all = [...engine.samples, ...fp32.samples];
     if (!engine.samples.length || !fp32.samples.length) return;

@@ -48,11 +48,10 @@ def report_lines(look: Look, of: str, report: Report, width: int, note: str = ""
 
 
 def _facts(look: Look, report: Report, width: int) -> Lines:
-    p50 = f"{figures.millis(report.fp32_latency.p50_ms)} → {figures.millis(report.engine_latency.p50_ms)}"
     facts = [
         ("engine", f"{report.target} · {report.precision} · {report.proof}"),
         ("reference", f"{report.reference} · {report.items:,} held-out items"),
-        ("speed", f"{figures.ratio(report.speedup)} · p50 {p50} ms"),
+        ("speed", f"{figures.ratio(report.speedup)} · p50 {figures.p50_change(report)} ms"),
         ("size", figures.byte_change(report.fp32_bytes, report.engine_bytes)),
     ]
     if worst := figures.worst_sqnr(report):

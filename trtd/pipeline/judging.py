@@ -1,0 +1,73 @@
+"""Judging an engine: the verify stage, and the report for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trtd.calibrate.table import read_table
+from trtd.engines.reference import reference_name
+from trtd.engines.table import BACKENDS
+from trtd.pipeline.contracts import REPORT_FILE, VerifyInputs
+from trtd.pipeline.intake import Intake, tool_versions
+from trtd.pipeline.making import MadeEngine
+from trtd.pipeline.request import Request
+from trtd.pipeline.stage_runner import StageRunner, stage_result
+from trtd.store.atomic import storage_errors
+from trtd.ui.html import render
+from trtd.verify.report import Report
+
+HTML_FILE = "report.html"
+
+
+def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, request: Request, scratch: Path) -> Report:
+    """Judge the engine; leaves ``report.json`` and ``report.html`` in ``scratch``, an empty folder."""
+    plan, data = runner.plan, intake.data
+    unverifiable = engine.files.unverifiable
+    inputs = VerifyInputs(
+        name=plan.name,
+        target=plan.target,
+        precision=plan.precision,
+        converted=engine.converted,
+        graph=engine.graph,
+        summary=engine.summary,
+        engine=None if unverifiable else engine.files,
+        baselines=engine.baselines,
+        unverifiable=unverifiable,
+        engine_bytes=engine.files.size_bytes,
+        kernels=runner.registry.private / "cache",
+        reference=engine.reference,
+        reference_name=reference_name(intake.facts.format),
+        outputs=len(stage_result(engine.reference)["outputs"]),
+        heldout=data.heldout,
+        batch=intake.batch,
+        verify=intake.spec.verify,
+        labels=intake.labels,
+        spec_folder=intake.spec_file.parent,
+        threads=request.used_threads,
+        tools=tool_versions(plan.target, intake.facts.format),
+        notes=(*data.notes, *(f"{plan.target}: {warning}" for warning in engine.warnings)),
+        hooks_allowed=request.bounds.hooks_allowed,
+    )
+    runner.run_into(scratch, "verify", inputs)
+    report = Report.model_validate_json((scratch / REPORT_FILE).read_bytes())
+    write_report(intake, engine, report, scratch)
+    return report
+
+
+def write_report(intake: Intake, engine: MadeEngine, report: Report, folder: Path) -> None:
+    """Write ``report.json`` and ``report.html``."""
+    table = read_table(engine.table) if engine.table else None
+    calibration, times = intake.spec.calibration, report.device_times
+    symmetric = BACKENDS[report.target].symmetric
+    facts = {
+        "method": calibration.method if calibration and table else None,
+        "activation": "int8" if symmetric or intake.spec.quantization.activation == "int8" else "uint8",
+        "model digest": intake.facts.digest,
+        "calibration set": table.set_digest if table else "none",
+        "held-out set": intake.data.heldout.digest,
+        "device": times.gpu if times else BACKENDS[report.target].device(),
+    }
+    html = render(report, table, {k: v for k, v in facts.items() if v})
+    with storage_errors("write the report", folder / HTML_FILE):
+        (folder / REPORT_FILE).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+        (folder / HTML_FILE).write_text(html, encoding="utf-8")

@@ -1,0 +1,152 @@
+"""From a spec to an engine that nobody has judged yet, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trtd.engines.opening import EngineFiles
+from trtd.engines.table import BACKENDS
+from trtd.pipeline.contracts import (
+    ENGINE_FILE,
+    FP32_FILE,
+    GRAPH_FILE,
+    SUMMARY_FILE,
+    TABLE_FILE,
+    BuildInputs,
+    CalibrateInputs,
+    ConvertInputs,
+    QuantizeInputs,
+    ReferenceInputs,
+)
+from trtd.pipeline.intake import Intake, plan_of
+from trtd.pipeline.request import Request
+from trtd.pipeline.stage_runner import StageRunner, stage_result
+from trtd.spec.fields import Precision
+from trtd.store.digest import file_digest
+
+
+@dataclass(frozen=True)
+class MadeEngine:
+    """What was made, by folders of the stages' outputs.
+
+    Attributes:
+        converted: by convert.
+        reference: by reference.
+        graph: the graph in the engine's precision, by quantize.
+        summary: what quantize says of it.
+        table: the calibration table as it was used; ``None`` without one.
+        files: the engine.
+        baselines: engines of other precisions for the same target, to time it beside; ``fp32`` always.
+        warnings: of the target's builder.
+    """
+
+    converted: Path
+    reference: Path
+    graph: Path
+    summary: Path
+    table: Path | None
+    files: EngineFiles
+    baselines: dict[str, EngineFiles]
+    warnings: tuple[str, ...] = ()
+
+
+def make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEngine:
+    """Make the engine of the runner's plan."""
+    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
+    table = None
+    if runner.plan.precision == "int8":
+        table = runner.run("calibrate", calibrate_inputs(intake, converted, request)) / TABLE_FILE
+    reference = runner.run("reference", reference_inputs(intake, request))
+    graph = runner.run("quantize", quantize_inputs(intake, runner, converted, table))
+    files, warnings = compile_engine(intake, runner, graph)
+    return MadeEngine(
+        converted=converted,
+        reference=reference,
+        graph=graph,
+        summary=graph / SUMMARY_FILE,
+        table=graph / TABLE_FILE if table else None,
+        files=files,
+        baselines=make_baselines(intake, runner, converted),
+        warnings=warnings,
+    )
+
+
+def compile_engine(
+    intake: Intake, runner: StageRunner, graph: Path, out: Path | None = None
+) -> tuple[EngineFiles, tuple[str, ...]]:
+    """The engine made of ``graph``, and what its builder warned of. On targets that compile nothing it is the graph.
+
+    Args:
+        out: an empty folder to compile into, whatever the store holds.
+    """
+    plan = runner.plan
+    if not BACKENDS[plan.target].compiles:
+        return graph_files(plan.target, graph, GRAPH_FILE), ()
+    inputs = BuildInputs(
+        graph=graph,
+        target=plan.target,
+        engine=intake.spec.engine,
+        profiles=intake.profiles,
+        timings=intake.timings,
+        cache=runner.registry.private / "cache",
+    )
+    folder = runner.run("build", inputs) if out is None else runner.run_into(out, "build", inputs)
+    files = EngineFiles.model_validate_json((folder / ENGINE_FILE).read_bytes())
+    return files.model_copy(update={"folder": folder}), tuple(stage_result(folder)["warnings"])
+
+
+def make_baselines(intake: Intake, runner: StageRunner, converted: Path) -> dict[str, EngineFiles]:
+    """FP32 on the same target and, where the spec builds FP16 beside INT8, that too."""
+    plan, precisions = runner.plan, intake.spec.engine.precisions
+    compiles = BACKENDS[plan.target].compiles
+    made = {} if compiles else {"fp32": graph_files(plan.target, converted, FP32_FILE)}
+    wanted: list[Precision] = ["fp32"] if compiles else []
+    if plan.precision == "int8" and "fp16" in precisions:
+        wanted.append("fp16")
+    for precision in wanted:
+        sibling = replace(runner, plan=plan_of(intake, precision, name=plan.name))
+        graph = sibling.run("quantize", quantize_inputs(intake, sibling, converted, None))
+        made[precision] = compile_engine(intake, sibling, graph)[0]
+    return made
+
+
+def graph_files(target: str, folder: Path, file: str) -> EngineFiles:
+    """An ONNX file, with its external data if it has some, as an engine."""
+    digests = {found.name: file_digest(found) for found in sorted(folder.glob(f"{file}*"))}
+    return EngineFiles(target=target, folder=folder, digests=digests)
+
+
+def calibrate_inputs(intake: Intake, converted: Path, request: Request) -> CalibrateInputs:
+    calibration = intake.spec.calibration
+    assert calibration is not None
+    return CalibrateInputs(
+        converted=converted,
+        target=intake.spec.engine.only_target,
+        device=intake.fingerprint,
+        activation=intake.spec.quantization.activation,
+        calibration=intake.data.calibration,
+        given=intake.table,
+        batch=calibration.batch,
+        threads=request.used_threads,
+    )
+
+
+def quantize_inputs(intake: Intake, runner: StageRunner, converted: Path, table: Path | None) -> QuantizeInputs:
+    calibration, plan = intake.spec.calibration, runner.plan
+    return QuantizeInputs(
+        converted=converted,
+        table=table,
+        method=calibration.method if calibration else "minmax",
+        percentile=calibration.percentile if calibration else 99.99,
+        target=plan.target,
+        device=intake.fingerprint,
+        precision=plan.precision,
+        quantization=intake.spec.quantization,
+    )
+
+
+def reference_inputs(intake: Intake, request: Request) -> ReferenceInputs:
+    return ReferenceInputs(
+        source=intake.source, facts=intake.facts, heldout=intake.data.heldout, threads=request.used_threads
+    )

@@ -1,0 +1,115 @@
+"""The engine: for which targets, in which precisions, and how TensorRT is to build it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from trtd.spec import relations as rules
+from trtd.spec.fields import (
+    Capability,
+    HardwareCompatibility,
+    PathText,
+    Precision,
+    Precisions,
+    Target,
+    Targets,
+)
+from trtd.spec.section import Relation, Section
+
+MAX_BYTES = 2**63 - 1
+
+
+class TensorRTSection(Section):
+    """How TensorRT and TensorRT-RTX build an engine. Refitting is never prepared for."""
+
+    workspace_bytes: int | None = Field(
+        default=None,
+        ge=2**20,
+        le=MAX_BYTES,
+        description="Device memory that a layer may use for intermediate results. Default: none, all of the device's.",
+        examples=[1 << 30],
+    )
+    optimization_level: int = Field(
+        default=3, ge=0, le=5, description="How long the builder searches for faster kernels, 0 to 5. Default: 3."
+    )
+    timing_cache: PathText | None = Field(
+        default=None,
+        description="A file of kernel timings to start from, beside those that the registry keeps for each GPU and "
+        "version; it is only read. Of target tensorrt alone. Default: none.",
+        examples=["../caches/a10.cache"],
+    )
+    sparse_weights: bool = Field(
+        default=False, description="Use kernels for weights that are 2:4 sparse already. Default: false."
+    )
+    tf32: bool = Field(
+        default=False,
+        description="Let FP32 products be rounded to 10 bits of mantissa, in the FP32 engine that others are measured "
+        "beside as well. TensorRT-RTX always does. Default: false.",
+    )
+    version_compatible: bool = Field(
+        default=False,
+        description="Make an engine that later versions of TensorRT load too, of target tensorrt alone. "
+        "Default: false.",
+    )
+    hardware_compatibility: HardwareCompatibility = Field(
+        default="none",
+        description="For which other GPUs the engine is made: none, same-compute-capability or ampere-plus, of target "
+        'tensorrt alone; it may be slower. Default: "none".',
+    )
+    aux_streams: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="CUDA streams beside the main one, at most. Default: TensorRT's choice.",
+    )
+
+
+class EngineSection(Section):
+    """What to build."""
+
+    relations: ClassVar[tuple[Relation, ...]] = (
+        rules.capabilities_of_tensorrt,
+        rules.options_of_tensorrt,
+        rules.options_of_full_tensorrt,
+    )
+
+    target: Targets = Field(
+        default="onnxruntime-cpu",
+        description="The backend that the engine is built for and verified on: onnxruntime-cpu, tensorrt or "
+        "tensorrt-rtx; a list builds one engine for each: NAME-TENSORRT-RTX ... "
+        'Default: "onnxruntime-cpu".',
+        examples=["tensorrt", ["onnxruntime-cpu", "tensorrt-rtx"]],
+    )
+    precision: Precisions = Field(
+        default="int8",
+        description="fp32, fp16 or int8; a list builds one engine of each: NAME-fp16, NAME-int8. "
+        'int8 needs [calibration]. Default: "int8".',
+        examples=["int8", ["fp16", "int8"]],
+    )
+    compute_capabilities: list[Capability] = Field(
+        default=[],
+        description="Compute capabilities of the GPUs that TensorRT engines are for, one engine file each. "
+        "TensorRT-RTX builds them without a GPU. Default: [], that of this machine's GPU.",
+        examples=[["8.6", "8.9", "12.0"]],
+    )
+    tensorrt: TensorRTSection = Field(
+        default=TensorRTSection(), description="How TensorRT builds. Default: as TensorRT does by itself, without TF32."
+    )
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions to build, in the author's order."""
+        return tuple(self.precision) if isinstance(self.precision, list) else (self.precision,)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets to build for, in the author's order."""
+        return tuple(self.target) if isinstance(self.target, list) else (self.target,)
+
+    @property
+    def only_target(self) -> Target:
+        """The target of a spec that has one: :meth:`trtd.spec.schema.Spec.per_target` gives such."""
+        (target,) = self.targets
+        return target
