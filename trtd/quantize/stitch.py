@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from trtd.model.paddle_scales import Scaled, along
 from trtd.model.pir_rounding import QMAX
-from trtd.quantize.fold import fold_affine, fold_residual_gates, output_channel_axis
+from trtd.quantize.fold import fold_affine, fold_residual_gates, fuse_biases, output_channel_axis
 from trtd.quantize.graph import add_constant, constant, remove_dead
 from trtd.quantize.imported import ImportedQuantization, ObservedTensor, RoundedTensor, RoundedWeight
 from trtd.quantize.scales import TINY
@@ -99,7 +99,8 @@ def fold(stitched: Stitched) -> int:
             stitched.observed[node.outputs[0]] = stitched.observed.pop(step.outputs[0])
         return True
 
-    return fold_affine(stitched.model, consent) + fold_residual_gates(stitched.model, consent)
+    model = stitched.model
+    return fold_affine(model, consent) + fold_residual_gates(model, consent) + fuse_biases(model, consent)
 
 
 def record(stitched: Stitched, source_digest: str) -> ImportedQuantization:
