@@ -82,7 +82,7 @@ def test_what_paddle_left_in_float_stays_float() -> None:
     assert not any(name.startswith("second") for name in _constants(model) if "quantized" in name)
 
 
-def test_uint8_uses_all_steps_behind_a_relu_and_the_middle_elsewhere() -> None:
+def test_uint8_spends_no_steps_below_a_relu_and_is_symmetric_elsewhere() -> None:
     """Zero point 128 holds Paddle's own steps; behind a ReLU half of them would never occur."""
     net, amax = _net()
     _, model = _native(_imported(amax), net)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from trtd.errors import QuantizationError
 from trtd.model.paddle_scales import along
 from trtd.model.pir_rounding import QMAX
+from trtd.quantize.bounds import lowest
 from trtd.quantize.graph import constant
 from trtd.quantize.imported import ImportedQuantization, RoundedWeight
 from trtd.quantize.placement import Placement
@@ -18,7 +19,6 @@ from trtd.quantize.scales import ActivationType, Affine
 Array = np.ndarray[Any, Any]
 
 _MOVES = frozenset({"Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
-_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax"})
 _ANOTHER = "quantization.json and the graph come from different conversions: convert the model again"
 _STEP_TOLERANCE = 1e-3  # of float32 weights from the whole numbers that they stand for
 
@@ -39,7 +39,7 @@ class ImportedScales:
             whole_weight(names, weight)
 
     def activation(self, value: ir.Value) -> Affine | None:
-        """Symmetric as in Paddle; in uint8 behind a ReLU, all 255 steps lie above zero, and the ReLU is free.
+        """Symmetric as in Paddle; in uint8, no steps are spent on values below what the operator can give.
 
         Rounding commutes with moving values, so what only moves them has the scale of what it moves.
         """
@@ -49,9 +49,12 @@ class ImportedScales:
         amax = self._amax.get(value.name or "")
         if amax is None:
             return None
-        if self._placement.activation == "uint8" and maker is not None and maker.op_type in _NEVER_NEGATIVE:
-            return Affine(float(np.float32(amax / 255)), 0, "uint8")
-        return symmetric(amax, self._placement.activation)
+        low = lowest(value)
+        if self._placement.activation == "int8" or low is None or low <= -amax:
+            return symmetric(amax, self._placement.activation)
+        low = min(low, 0.0)
+        scale = float(np.float32((amax - low) / 255))
+        return Affine(scale, round(-low / scale), "uint8")
 
     def weight(self, node: ir.Node, weight: Array, axis: int) -> Array:
         """Paddle's scales, with which the weights round to Paddle's integers.
