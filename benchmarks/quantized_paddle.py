@@ -243,7 +243,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"|{' --- |' * 10}",
     ]
     for row in rows:
-        numbers = [f"{row[key]:.0e}" for key in ("steps", "moved", "whole", "fused", "paddle", "rounding", "placed")]
+        numbers = [f"{row[key]:.1e}" for key in ("steps", "moved", "whole", "fused", "paddle", "rounding", "placed")]
         cells = [row["model"], row["what"], f"{row['rounded']}, {row['weights']}", *numbers]
         lines.append(f"| {' | '.join(cells)} |")
     names = list(rows[0]["ms"])
