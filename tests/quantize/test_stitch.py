@@ -135,6 +135,16 @@ def test_an_observed_range_moves_with_the_tensor() -> None:
     assert (observed.tensor, observed.amax) == (conv.outputs[0].name, 51.0)
 
 
+def test_the_range_of_an_input_is_kept() -> None:
+    """A target may round an input that Paddle only observed."""
+    opened = Open(_integers(2, 3, 3, 3), [1.0, 2.0])
+    opened.scaled.append(_scaled("observed", "seen", "x", 6.0))
+    _, stitched = opened.closed()
+    fold(stitched)
+    (observed,) = record(stitched, "sha256:x").observed
+    assert (observed.tensor, observed.amax) == ("x", 6.0)
+
+
 def test_a_constant_is_rounded_at_once() -> None:
     """Paddle rounds biases when it runs; as a Q/DQ pair it would keep a bias from being folded."""
     net = Net({"x": ["N", 2], "r": [2]})

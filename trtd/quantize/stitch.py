@@ -107,7 +107,7 @@ def record(stitched: Stitched, source_digest: str) -> ImportedQuantization:
     """What is rounded, by names, after giving tensors those of Paddle's variables where these can be told."""
     _name_after_paddle(stitched)
     weights = {w.value.name: w for w in stitched.weights}
-    present = {value for node in stitched.model.graph for value in node.outputs}
+    present = {value for node in stitched.model.graph for value in node.outputs} | set(stitched.model.graph.inputs)
     rounded = [each for _, each in stitched.rounded]
     return ImportedQuantization(
         source_digest=source_digest,
