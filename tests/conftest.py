@@ -21,6 +21,8 @@ from trtd.engines.tensorrt import log as tensorrt_log
 
 SOURCE = Path(__file__).parents[1]
 
+pytest_plugins = ("tests.quantized.models",)  # Paddle models that Paddle has quantized: for model and quantize
+
 
 @dataclass(frozen=True)
 class Ran:

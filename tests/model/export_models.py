@@ -132,7 +132,7 @@ def export(name: str, folder: Path) -> None:
 
 
 def export_older(folder: Path) -> None:
-    """A program as Paddle 2 wrote them: shapes as lists of 0-D and 1-D tensors, and the old ``mean``."""
+    """A program as Paddle 2 wrote them: shapes as lists of 0-D and 1-D tensors, the old ``mean``, outputs in place."""
     paddle.enable_static()
     program = paddle.static.Program()
     with paddle.static.program_guard(program):
@@ -159,6 +159,8 @@ def export_older(folder: Path) -> None:
     pieces = {"ShapeTensorList": [size(0), constant(1), constant(1), constant(1)]}
     halves = op("fill_constant", pieces, {"shape": [-1, 1, 1, 1], "value": 0.5, "dtype": 5, "str_value": "0.5"})
     shifted = op("elementwise_add", {"X": [wide], "Y": [halves]}, {"axis": -1})
+    unchanged = {"scale": 1.0, "bias": 0.0, "bias_after_scale": True}
+    block.append_op(type="scale", inputs={"X": [shifted]}, outputs={"Out": [shifted]}, attrs=unchanged)
     outputs = [shifted, op("mean", {"X": [shifted]}, {})]
     stem = folder / "older" / "inference"
     executor = paddle.static.Executor(paddle.CPUPlace())

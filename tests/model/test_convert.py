@@ -55,7 +55,7 @@ needs_converter = pytest.mark.skipif(
     find_spec("paddle2onnx") is None and CONVERTER_PYTHON not in os.environ,
     reason="paddle2onnx is not installed; it has no release for Python 3.13",
 )
-OLDER = {"mean-all", "shape-list"}
+OLDER = {"mean-all", "shape-list", "in-place-scale"}
 CURED = {rule.name for rule in RULES} - OLDER - {"adaptive-max"}
 
 

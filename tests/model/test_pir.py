@@ -93,6 +93,7 @@ SICK: dict[str, tuple[Callable[[Sketch], int], str]] = {
     "celu": (_unary("celu", IMAGE, IMAGE, f32("alpha", 0.5)), "full scale elu full scale"),
     "reduce-all-axes": (lambda s: s.op("mean", [s.input(*IMAGE), s.integers()], [], DROP), "full_int_array mean"),
     "mean-all": (_unary("mean_all", IMAGE, []), "full_int_array mean"),
+    "in-place-scale": (lambda s: s.op("scale_", [s.input(2), s.input()], [2], f32("bias", 0.0)), "scale"),
     "shape-list": (_expand_to_a_list, "cast full_int_array reshape cast combine full concat expand"),
     "amax": (_unary("amax", IMAGE, [1, 8], i64s("axis", [2, 3]), DROP), "full_int_array max"),
     "expand-as": (lambda s: s.op("expand_as", [s.input(1, 1, 1, 1), s.input(*OPEN)], OPEN), "shape64 expand"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from tests.quantize.graphs import FLOAT, Net, noise, relative_l2, run
-from trtd.quantize.fold import fold_affine, fold_residual_gates, output_channel_axis
+from trtd.quantize.fold import fold_affine, fold_residual_gates, fuse_biases, output_channel_axis
 
 OUT = 6  # channels of every layer below; no other dimension has this size unless a test wants the confusion
 
@@ -321,3 +321,59 @@ def test_output_channels_stand_on_the_axis_that_onnx_says(
     net = Net({"x": x})
     net.node(op, ["x", net.real("w", np.ones(weight))], "y", **attributes)
     assert output_channel_axis(ir.from_proto(net.model("y")).graph[0]) == axis
+
+
+def _product(bias_shape: tuple[int, ...], dims: list[Any], *, twice: bool = False) -> onnx.ModelProto:
+    net = Net({"x": dims})
+    net.node("MatMul", ["x", net.real("w", net.random.standard_normal((3, 5)))], "m")
+    net.node("Add", [net.real("b", net.random.standard_normal(bias_shape)), "m"], "y")
+    return net.model("y", "m") if twice else net.model("y")
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5)])
+def test_a_product_with_a_bias_becomes_gemm(shape: tuple[int, ...]) -> None:
+    """onnxruntime fuses them late, with a float bias, and then dequantizes the weights at every run."""
+    model = _product(shape, ["N", 3])
+    folded = ir.from_proto(model)
+    assert fuse_biases(folded) == 1
+    made = ir.to_proto(folded)
+    onnx.checker.check_model(made)
+    assert [node.op_type for node in made.graph.node] == ["Gemm"]
+    (feeds,) = noise(model, 1)
+    np.testing.assert_allclose(run(model, feeds)["y"], run(made, feeds)["y"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        _product((5,), ["N", 2, 3]),
+        _product((1,), ["N", 3]),
+        _product((4, 1), [4, 3]),
+        _product((5,), ["N", 3], twice=True),
+    ],
+    ids=["of stacks", "by a scalar", "row by row", "of which the product is wanted"],
+)
+def test_other_sums_stay_sums(model: onnx.ModelProto) -> None:
+    """Gemm takes matrices, and one bias for each column."""
+    folded = ir.from_proto(model)
+    assert fuse_biases(folded) == 0
+
+
+@pytest.mark.parametrize("fold", [fold_affine, fold_residual_gates, fuse_biases])
+def test_a_step_that_is_refused_stays(fold: Any) -> None:
+    """Scales that a weight carries may not survive it; whoever knows them decides."""
+    net = Net({"x": ["N", 3, 4, 4], "z": ["N", 3]})
+    scaled = net.scalar("Mul", net.conv("x", "c", (3, 3)), "m", 2.0)
+    gate = net.node("GlobalAveragePool", [scaled], "g")
+    net.node("Add", [scaled, net.node("Mul", [scaled, gate], "p")], "y")
+    net.node("Add", [net.node("MatMul", ["z", net.real("w", np.ones((3, 2)))], "d"), net.real("b", [1, 2])], "v")
+    model = ir.from_proto(net.model("y", "v"))
+    asked = []
+
+    def refuse(node: ir.Node, step: ir.Node, factor: Any) -> bool:
+        asked.append((node.op_type, step.op_type))
+        return False
+
+    assert fold(model, refuse) == 0
+    assert len(asked) == 1
+    assert fold(model) == 1

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from tests.quantize.graphs import Net, every_tensor, noise, run
 from trtd.errors import QuantizationError
-from trtd.quantize.tap import tap
+from trtd.quantize.tap import supply, tap
 
 
 @pytest.fixture
@@ -54,3 +55,16 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.onnx").write_bytes(b"\x08\x08garbage")
     with pytest.raises(QuantizationError, match=r"torn\.onnx: the graph cannot be read"):
         tap(tmp_path / "torn.onnx", [], tmp_path / "tapped.onnx")
+
+
+def test_a_supplied_tensor_is_read_and_still_computed(model: onnx.ModelProto) -> None:
+    """What is compared step by step must not be what was fed."""
+    graph = ir.from_proto(model)
+    (given,) = supply(graph, ["c"]).values()
+    made = ir.to_proto(graph)
+    onnx.checker.check_model(made)
+    (feeds,) = noise(model, 1)
+    truth = every_tensor(model, feeds)
+    supplied = every_tensor(made, feeds | {given: np.zeros_like(truth["c"])})
+    np.testing.assert_array_equal(supplied["c"], truth["c"])
+    assert not supplied["r"].any()

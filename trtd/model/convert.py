@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trtd.errors import ConversionError, EnvironmentMissing
 from trtd.model import export_errors
-from trtd.model.converter import CONVERTER_PYTHON
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.onnx_file import INSIDE_LIMIT_BYTES
+from trtd.model.paddle_child import Log, run_step
 from trtd.model.pir import normalize
-from trtd.model.pir_facts import load_program, operators
+from trtd.model.pir_facts import Program, load_program, operators
 from trtd.model.source import ModelSource
 
-Log = Callable[[str], None]
-
 OPSET = 17
-_EXIT_ENVIRONMENT = 4
-_PROCESS = Path(__file__).with_name("paddle_process")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_SETTINGS = {
-    "POLYGRAPHY_AUTOINSTALL_DEPS": "0",  # else paddle2onnx's optimizer installs packages with pip
-    "GLOG_minloglevel": "2",
-    "FLAGS_enable_pir_api": "1",
-    "PYTHONWARNINGS": "ignore",
-    "CUDA_VISIBLE_DEVICES": "",
-}
 
 
 def to_onnx(source: ModelSource, out: Path, log: Log) -> None:
@@ -50,7 +33,7 @@ def to_onnx(source: ModelSource, out: Path, log: Log) -> None:
     facts = read_facts(source)
     out.parent.mkdir(parents=True, exist_ok=True)
     if source.format == "onnx":
-        _require_onnx()
+        require_onnx()
         from trtd.model.onnx_source import copy_checked
 
         copy_checked(source.model_file, out, log)
@@ -61,7 +44,7 @@ def to_onnx(source: ModelSource, out: Path, log: Log) -> None:
             hint="Give the float model that it was made from; trtd calibrates and quantizes by itself.",
             where=str(source.model_file),
         )
-    _require_onnx()
+    require_onnx()
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".converting-") as work:
         raw = _convert_paddle(source, Path(work), facts, log)
         from trtd.model.onnx_source import finish
@@ -71,6 +54,12 @@ def to_onnx(source: ModelSource, out: Path, log: Log) -> None:
 
 def _convert_paddle(source: ModelSource, work: Path, facts: ModelFacts, log: Log) -> Path:
     """Run translation, normalization and export in ``work``; returns the ONNX file as paddle2onnx wrote it."""
+    program, params_file = as_pir(source, work, facts, log)
+    return export(program, params_file, source, work, facts, log)
+
+
+def as_pir(source: ModelSource, work: Path, facts: ModelFacts, log: Log) -> tuple[Program, Path | None]:
+    """The program in PIR and its parameters; an older program is translated by Paddle, into ``work``."""
     program_file, params_file = source.model_file, source.params_file
     if params_file is not None and params_file.stat().st_size > INSIDE_LIMIT_BYTES:
         raise ConversionError(
@@ -82,7 +71,14 @@ def _convert_paddle(source: ModelSource, work: Path, facts: ModelFacts, log: Log
         log(f"translating {program_file.name} to PIR")
         _run(["translate", str(program_file), str(params_file or ""), str(work / "translated")], facts, source, log)
         program_file, params_file = work / "translated.json", work / "translated.pdiparams"
-    program, applied = normalize(load_program(program_file))
+    return load_program(program_file), params_file
+
+
+def export(
+    program: Program, params_file: Path | None, source: ModelSource, work: Path, facts: ModelFacts, log: Log
+) -> Path:
+    """Normalize ``program`` and let paddle2onnx write it to a file in ``work``, which is returned."""
+    program, applied = normalize(program)
     for rule, count in applied.items():
         log(f"PIR normalization: {rule}, {count} times")
     normalized = work / "normalized.json"
@@ -105,47 +101,12 @@ def _convert_paddle(source: ModelSource, work: Path, facts: ModelFacts, log: Log
 
 def _run(arguments: list[str], facts: ModelFacts, source: ModelSource, log: Log) -> None:
     """Run one step as a child process; maps its death or its words to an error."""
-    python = os.environ.get(CONVERTER_PYTHON) or sys.executable
-    environment: Mapping[str, str] = {**os.environ, **_SETTINGS, "TRTD_PARENT": str(os.getpid())}
-    try:
-        done = subprocess.run(
-            [python, str(_PROCESS), *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    except OSError as error:
-        raise EnvironmentMissing(
-            f"the interpreter for conversion cannot be started: {python} ({error.strerror})",
-            hint=f"Set {CONVERTER_PYTHON} to a Python 3.10 to 3.12 with paddlepaddle and paddle2onnx, or unset it.",
-        ) from error
-    output = _COLOURS.sub("", done.stdout.decode("utf-8", "replace"))
-    for line in output.splitlines():
-        if line.strip():
-            log(line)
-    if done.returncode == _EXIT_ENVIRONMENT:
-        raise _packages_missing(output.strip().splitlines()[-1], python)
-    if done.returncode != 0 or not export_errors.wrote(arguments):
-        raise export_errors.explain(arguments[0], done.returncode, output, facts, source.model_file)
+    code, output = run_step(arguments, log)
+    if code != 0 or not export_errors.wrote(arguments):
+        raise export_errors.explain(arguments[0], code, output, facts, source.model_file)
 
 
-def _packages_missing(reason: str, python: str) -> EnvironmentMissing:
-    hint = "Install them: pip install 'trtd[cpu]'."
-    if python == sys.executable and sys.version_info >= (3, 13):
-        hint = (
-            f"paddle2onnx has no release for Python {sys.version_info.major}.{sys.version_info.minor}. Let an older "
-            "interpreter convert: python3.11 -m venv convert && convert/bin/pip install paddlepaddle paddle2onnx "
-            "setuptools packaging "
-            f"&& export {CONVERTER_PYTHON}=$PWD/convert/bin/python; or give an ONNX model."
-        )
-    return EnvironmentMissing(
-        f"converting a Paddle model needs paddlepaddle and paddle2onnx: {reason}", hint=hint, where=python
-    )
-
-
-def _require_onnx() -> None:
+def require_onnx() -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

@@ -1,4 +1,4 @@
-"""Walk a Paddle ``.pdiparams`` file without reading its weights.
+"""Walk a Paddle ``.pdiparams`` file without reading its weights; :mod:`trtd.model.params_values` reads them.
 
 The format is the one of Paddle's ``save_combine``: tensors one after another, in the order of their sorted names,
 which are not stored. Each is: uint32 version, uint64 LoD levels (each: uint64 bytes, data), uint32 version,
@@ -37,22 +37,44 @@ DTYPES: dict[int, tuple[str, int]] = {
 }
 _DESC_LIMIT_BYTES = 4096
 _LEVELS_LIMIT = 64
+_LEFT_OVER = (
+    "The two files come from different exports; or Paddle's quantization wrote what it cannot run itself, as it "
+    "does for conv1d: quantize the model again without what reads it (skip_tensor_list)."
+)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is declared of, or stored as, one parameter; ``-1`` in ``dims`` is unknown."""
+    """What is declared of, or stored as, one parameter; ``-1`` in ``dims`` is unknown.
+
+    ``quantized`` marks a declaration that a quantize or dequantize operator reads. Paddle's quantization passes replace
+    such a parameter and leave its declaration behind: int8 weights under float32, scales with or without axes of 1.
+    """
 
     dtype: str
     dims: tuple[int, ...]
+    quantized: bool = False
 
-    def fits(self, other: Parameter) -> bool:
+    def fits(self, stored: Parameter) -> bool:
         """Same dtype and dims; a 0-D and a 1-D tensor of one element count as equal, as older Paddle had no 0-D."""
-        if self.dtype != other.dtype:
-            return False
-        if -1 in self.dims or self.dims == other.dims:
-            return True
-        return math.prod(self.dims) == math.prod(other.dims) == 1 and len(self.dims) + len(other.dims) == 1
+        same_dtype = self.dtype == stored.dtype or (
+            self.quantized and (self.dtype, stored.dtype) == ("float32", "int8")
+        )
+        if not same_dtype or -1 in self.dims or self.dims == stored.dims:
+            return same_dtype
+        if self.quantized:
+            return [dim for dim in self.dims if dim != 1] == [dim for dim in stored.dims if dim != 1]
+        return math.prod(self.dims) == math.prod(stored.dims) == 1 and len(self.dims) + len(stored.dims) == 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file: what it is, where its record starts, and where its values start and end, in bytes."""
+
+    parameter: Parameter
+    start: int
+    values: int
+    end: int
 
 
 def check_params(file: Path, declared: Mapping[str, Parameter]) -> None:
@@ -71,20 +93,25 @@ def check_params(file: Path, declared: Mapping[str, Parameter]) -> None:
             raise ModelError(
                 f"parameter '{name}' is {wanted.dtype}{list(wanted.dims)} in the program, "
                 f"but {stored.dtype}{list(stored.dims)} here",
-                hint="The two files come from different exports: copy both again.",
+                hint=_LEFT_OVER if wanted.quantized else "The two files come from different exports: copy both again.",
                 where=str(file),
             )
 
 
 def walk(file: Path) -> Iterator[Parameter]:
     """Yield what is stored, in the file's order. Raises ``ModelError`` if the file does not end with a tensor."""
+    return (stored.parameter for stored in records(file))
+
+
+def records(file: Path) -> Iterator[Stored]:
+    """As :func:`walk`, with the places in the file."""
     size_bytes = file.stat().st_size
     with file.open("rb") as stream:
         while (start := stream.tell()) < size_bytes:
             yield _read_tensor(stream, size_bytes, file, start)
 
 
-def _read_tensor(stream: BinaryIO, size_bytes: int, file: Path, start: int) -> Parameter:
+def _read_tensor(stream: BinaryIO, size_bytes: int, file: Path, start: int) -> Stored:
     def take(count: int) -> bytes:
         data = stream.read(count)
         if len(data) != count:
@@ -104,8 +131,9 @@ def _read_tensor(stream: BinaryIO, size_bytes: int, file: Path, start: int) -> P
     if desc.data_type not in DTYPES or any(dim < 0 for dim in dims):
         raise _torn(file, start)
     dtype, element_bytes = DTYPES[desc.data_type]
+    values = stream.tell()
     _skip(stream, math.prod(dims) * element_bytes, size_bytes, file, start)
-    return Parameter(dtype, dims)
+    return Stored(Parameter(dtype, dims), start, values, stream.tell())
 
 
 def _skip(stream: BinaryIO, count: int, size_bytes: int, file: Path, start: int) -> None:

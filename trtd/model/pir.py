@@ -59,6 +59,7 @@ RULES: tuple[Rule, ...] = (
         "aborts, or yields shape (1,), without axes",
     ),
     _rule("mean-all", "mean_all", pir_rules.mean_all, "unsupported operator"),
+    _rule("in-place-scale", "scale_", pir_rules.in_place_scale, "unsupported operator; Paddle 2 saves outputs so"),
     _rule(
         "shape-list", "expand tile full_with_tensor", pir_rules.shape_list, "crashes where a shape is a list of tensors"
     ),

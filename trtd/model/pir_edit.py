@@ -130,6 +130,16 @@ class Editor:
         where = self.make("full", [], "int32", [1], attributes)
         return self.make("concat", [entry["%"], where], kind, joined)
 
+    def data(self, name: str, dtype_name: str, dims: Sequence[int]) -> int:
+        """A new input of the program."""
+        shape = {"AT": {"#": "1.a_intarray", "D": list(dims)}, "N": "shape"}
+        attributes = [text("name", name), shape, dtype("dtype", dtype_name), _PLACE]
+        return self.make("data", [], dtype_name, dims, attributes)
+
+    def fetch(self, name: str, value: int) -> int:
+        """A new output of the program."""
+        return self.same("fetch", value, attributes=[text("name", name), i32("col", self._next)])
+
 
 _UNTRAINED = [{"AT": {"#": "0.a_array", "D": [{"#": "0.a_bool", "D": True}]}, "N": "stop_gradient"}]
 _PLACE = {"AT": {"#": "1.a_place", "D": [1, 0, ""]}, "N": "place"}
@@ -141,6 +151,10 @@ def tensor_type(dtype_name: str, dims: Sequence[int]) -> Op:
 
 def boolean(name: str, value: bool) -> Op:
     return {"AT": {"#": "0.a_bool", "D": value}, "N": name}
+
+
+def text(name: str, value: str) -> Op:
+    return {"AT": {"#": "0.a_str", "D": value}, "N": name}
 
 
 def i32(name: str, value: int) -> Op:

@@ -34,6 +34,8 @@ DTYPES: dict[str, str] = {
     "0.t_f8e5m2": "float8_e5m2",
 }
 _PLUMBING = frozenset({"1.feed", "1.data", "1.fetch", "p", "0.parameter", "0.shadow_output", "0.constant"})
+INPUTS = frozenset({"1.feed", "1.data"})
+QUANTIZERS = frozenset({"1.quantize_linear", "1.dequantize_linear"})
 _SIZE_LIMIT_BYTES = 1 << 30
 
 Program = dict[str, Any]
@@ -117,8 +119,15 @@ def _facts(program: Program) -> ProgramFacts:
         inputs=tuple(_input(op) for op in top if _is_input(op)),
         outputs=tuple(_output(op, top) for op in top if op["#"] in {"1.fetch", "0.shadow_output"}),
         ops=operators(program),
-        parameters={op["A"][3]: _parameter(op) for op in ops if op["#"] == "p" and _is_stored(op)},
+        parameters=stored_parameters(program),
     )
+
+
+def stored_parameters(program: Program) -> dict[str, Parameter]:
+    """The parameters that the params file holds, by name."""
+    ops = list(walk_ops(block_of(program)))
+    quantized = {value["%"] for op in ops if op["#"] in QUANTIZERS for value in op["I"]}
+    return {op["A"][3]: _parameter(op, quantized) for op in ops if op["#"] == "p" and _is_stored(op)}
 
 
 def operators(program: Program) -> dict[str, int]:
@@ -128,7 +137,7 @@ def operators(program: Program) -> dict[str, int]:
 
 
 def _is_input(op: Any) -> bool:
-    return op["#"] in {"1.feed", "1.data"}
+    return op["#"] in INPUTS
 
 
 def _input(op: Any) -> TensorFacts:
@@ -145,11 +154,11 @@ def _output(op: Any, top: list[Any]) -> TensorFacts:
     return TensorFacts(name=attribute(op, "output_name"), dtype=dtype, shape=tuple(d if d >= 0 else None for d in dims))
 
 
-def _parameter(op: Any) -> Parameter:
+def _parameter(op: Any, quantized: set[int]) -> Parameter:
     dtype, dims = _dense_tensor(op["O"]["TT"])
     if not isinstance(op["A"][3], str):
         raise TypeError("a parameter without a name")
-    return Parameter(dtype, tuple(dims))
+    return Parameter(dtype, tuple(dims), op["O"]["%"] in quantized)
 
 
 def _is_stored(op: Any) -> bool:

@@ -68,6 +68,11 @@ def mean_all(op: Op, editor: Editor) -> list[Op] | None:
     return editor.take()
 
 
+def in_place_scale(op: Op, editor: Editor) -> list[Op] | None:
+    """PIR values are written once: what Paddle does in place is the plain operator."""
+    return [{**op, "#": "1.scale"}]
+
+
 def shape_list(op: Op, editor: Editor) -> list[Op] | None:
     """Join a shape that is a list of int32 or int64 tensors, 0-D or of one element, to one int64 vector."""
     combined = [editor.makers.get(value["%"], {"#": ""}) for value in op["I"]]

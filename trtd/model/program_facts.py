@@ -14,6 +14,7 @@ from trtd.model.proto import read_message, text
 
 _DENSE_TENSOR = 7
 _PLUMBING = frozenset({"feed", "fetch"})
+_QUANTIZERS = frozenset({b"quantize_linear", b"dequantize_linear"})
 _PADDLE_2 = 2_000_000  # versions are major * 10^6 + minor * 10^3 + patch
 
 
@@ -31,13 +32,15 @@ def read(file: Path) -> ProgramFacts:
             hint="Export it for inference with paddle.jit.save.",
             where=str(file),
         )
-    types = Counter(text(op.type, file) for each in program.blocks for op in each.ops)
+    ops = [op for each in program.blocks for op in each.ops]
+    types = Counter(text(op.type, file) for op in ops)
+    quantized = {n for op in ops if op.type in _QUANTIZERS for slot in op.inputs for n in slot.arguments}
     return ProgramFacts(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         ops={name: count for name, count in types.items() if name not in _PLUMBING},
         parameters={
-            name: _parameter(var)
+            name: _parameter(var, var.name in quantized)
             for name, var in variables.items()
             if var.persistable and var.type.type == _DENSE_TENSOR
         },
@@ -85,6 +88,7 @@ def _tensor(name: str, variables: dict[str, Any], file: Path) -> TensorFacts:
     return TensorFacts(name=name, dtype=DTYPES[desc.data_type][0], shape=shape)
 
 
-def _parameter(var: Any) -> Parameter:
+def _parameter(var: Any, quantized: bool) -> Parameter:
     desc = var.type.dense_tensor.tensor
-    return Parameter(DTYPES.get(desc.data_type, ("unknown", 0))[0], tuple(max(dim, -1) for dim in desc.dims))
+    dtype = DTYPES.get(desc.data_type, ("unknown", 0))[0]
+    return Parameter(dtype, tuple(max(dim, -1) for dim in desc.dims), quantized)

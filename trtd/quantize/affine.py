@@ -64,7 +64,7 @@ def uses_past_scalars(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
     """Nodes that read ``value`` and by which input, looking through scalar Mul and Add, which are yielded too."""
     for node, index in value.uses():
         yield node, index
-        if _scalar_step(node) is not None:
+        if scalar_step(node) is not None:
             yield from uses_past_scalars(node.outputs[0])
 
 
@@ -82,7 +82,7 @@ def gate_scale(node: ir.Node) -> Affine | None:
 def _root(value: ir.Value) -> tuple[ir.Value, float, float]:
     """``(source, a, b)`` with value = a * source + b, walking up while each step has one reader and a > 0."""
     factor, offset, end = 1.0, 0.0, value
-    while (node := value.producer()) is not None and (step := _scalar_step(node)) is not None:
+    while (node := value.producer()) is not None and (step := scalar_step(node)) is not None:
         if value is not end and sole_consumer(value) is None:
             break
         before, number = step
@@ -94,7 +94,7 @@ def _root(value: ir.Value) -> tuple[ir.Value, float, float]:
     return value, factor, offset
 
 
-def _scalar_step(node: ir.Node) -> tuple[ir.Value, float] | None:
+def scalar_step(node: ir.Node) -> tuple[ir.Value, float] | None:
     """The computed input and the number of ``Mul`` by a positive scalar or ``Add`` of a scalar; None for any other."""
     if node.op_type not in ("Mul", "Add"):
         return None

@@ -6,6 +6,7 @@ convolutions (PP-LCNetV3). In FP32 they cost a pass over memory; in INT8 each wo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,16 @@ from trtd.quantize.graph import (
 )
 
 Array = np.ndarray[Any, Any]
+# Asked before each fold: with the node that stays, the step that goes, and the step's factor (per output channel,
+# float64). A step that it refuses stays, and so does what follows.
+Consent = Callable[[ir.Node, ir.Node, Array], bool]
 
 
-def fold_affine(model: ir.Model) -> int:
+def _always(node: ir.Node, step: ir.Node, factor: Array) -> bool:
+    return True
+
+
+def fold_affine(model: ir.Model, consent: Consent = _always) -> int:
     """Fold ``Mul``, ``Add`` and ``BatchNormalization`` by constants into the Conv or ConvTranspose before them.
 
     Exact up to float32 rounding: the arithmetic is done in float64. Only nodes that nothing else reads are folded.
@@ -40,6 +48,8 @@ def fold_affine(model: ir.Model) -> int:
             continue
         while (step := _affine_after(node)) is not None:
             follower, scale, offset = step
+            if not consent(node, follower, scale):
+                break
             _scale_weights(graph, node, scale, offset)
             hand_over(follower.outputs[0], node.outputs[0])
             graph.remove(follower, safe=True)
@@ -48,7 +58,7 @@ def fold_affine(model: ir.Model) -> int:
     return folded
 
 
-def fold_residual_gates(model: ir.Model) -> int:
+def fold_residual_gates(model: ir.Model, consent: Consent = _always) -> int:
     """Rewrite ``x + x * g`` as ``x * (1 + g)`` where ``g`` is one number per channel; returns how many.
 
     Residual squeeze-and-excitation blocks (PP-OCRv4's neck) are written the first way, which costs a second pass over
@@ -67,6 +77,8 @@ def fold_residual_gates(model: ir.Model) -> int:
             gate = next((v for v in mul.inputs if v is not x), None)
             if not any(v is x for v in mul.inputs) or gate is None or not _per_channel_gate(gate):
                 continue
+            if not consent(mul, add, np.ones(1)):
+                continue
             one = add_constant(graph, f"{add.name}.one", np.ones(1, np.float32))
             raised = ir.node("Add", [gate, one], name=f"{add.name}.gate")
             raised.outputs[0].name, raised.outputs[0].type = f"{add.name}.gate", gate.type
@@ -79,6 +91,33 @@ def fold_residual_gates(model: ir.Model) -> int:
             folded += 1
             break
     return folded
+
+
+def fuse_biases(model: ir.Model, consent: Consent = _always) -> int:
+    """Turn ``MatMul`` of matrices and the ``Add`` of a bias behind it into ``Gemm``; returns how many.
+
+    onnxruntime does so by itself, with a float bias where it comes late: then the product of 8-bit matrices is computed
+    in float, from weights that are dequantized at every run.
+    """
+    graph = model.graph
+    fused = 0
+    for node in list(graph):
+        weight = constant(node.inputs[1]) if node.op_type == "MatMul" else None
+        follower = sole_consumer(node.outputs[0])
+        rank = None if node.inputs[0] is None or node.inputs[0].shape is None else len(node.inputs[0].shape)
+        if weight is None or weight.ndim != 2 or rank != 2 or follower is None or follower.op_type != "Add":
+            continue
+        bias = next((a for v in follower.inputs if (a := constant(v)) is not None), None)
+        if bias is None or bias.size != weight.shape[1] or bias.ndim > 2 or bias.shape[-1] != bias.size:
+            continue
+        if not consent(node, follower, np.ones(bias.size)):
+            continue
+        node.op_type = "Gemm"
+        set_input(node, 2, add_constant(graph, f"{node.name}.bias", bias.reshape(-1)))
+        hand_over(follower.outputs[0], node.outputs[0])
+        graph.remove(follower, safe=True)
+        fused += 1
+    return fused
 
 
 def _per_channel_gate(value: ir.Value) -> bool:

@@ -14,10 +14,14 @@ from trtd.calibrate.table import CalibrationTable, Method
 from trtd.errors import QuantizationError
 from trtd.quantize.affine import GATE, chain_behind, gate_scale
 from trtd.quantize.fold import output_channel_axis
-from trtd.quantize.graph import add_constant, constant, hand_over, remove_dead, set_input
+from trtd.quantize.graph import constant, hand_over, remove_dead, set_input
 from trtd.quantize.placement import Choice, Placement, choose, fused_output, is_data_input, quantized_inputs
-from trtd.quantize.scales import Affine, activation_scale, quantize_weight, weight_scales, widen_for_bias
+from trtd.quantize.qdq_nodes import write_constant_dq, write_pair
+from trtd.quantize.scale_source import ScaleSource, TableScales
+from trtd.quantize.scales import Affine, quantize_weight, widen_for_bias
 from trtd.quantize.upsample import copy_rows
+
+Array = np.ndarray[Any, Any]
 
 BIAS = 2
 LOWEST_OPSET = 13
@@ -55,12 +59,7 @@ def insert_qdq(
     Raises:
         QuantizationError: nothing is left to quantize, or the table lacks a tensor.
     """
-    opset = model.opset_imports.get("", 0)
-    if opset < LOWEST_OPSET:
-        raise QuantizationError(
-            f"the graph has opset {opset}, and per-channel scales need {LOWEST_OPSET}",
-            hint=f"export the model with opset {LOWEST_OPSET} or above",
-        )
+    check_opset(model)
     choice = choose(model.graph, placement, exclude=exclude, exclude_ops=exclude_ops)
     if not any(n.op_type in placement.weighted for n in choice.nodes):
         raise QuantizationError(
@@ -68,18 +67,27 @@ def insert_qdq(
             hint="INT8 takes Conv, Gemm and MatMul with constant float32 weights that [quantization] does not exclude; "
             'build the model with precision = "fp16" or "fp32", or loosen exclude',
         )
-    return _Writer(model.graph, table, placement, choice, method).write()
+    return QdqWriter(model.graph, TableScales(table, method, placement), placement, choice).write()
 
 
-class _Writer:
-    def __init__(
-        self, graph: ir.Graph, table: CalibrationTable, placement: Placement, choice: Choice, method: Method
-    ) -> None:
+def check_opset(model: ir.Model) -> None:
+    """Raise ``QuantizationError`` for an opset without scales per channel."""
+    opset = model.opset_imports.get("", 0)
+    if opset < LOWEST_OPSET:
+        raise QuantizationError(
+            f"the graph has opset {opset}, and per-channel scales need {LOWEST_OPSET}",
+            hint=f"export the model with opset {LOWEST_OPSET} or above",
+        )
+
+
+class QdqWriter:
+    """Writes Q/DQ around the nodes of a choice, once."""
+
+    def __init__(self, graph: ir.Graph, source: ScaleSource, placement: Placement, choice: Choice) -> None:
         self.graph = graph
-        self.table = table
+        self.source = source
         self.placement = placement
         self.choice = choice
-        self.method = method
         self.chosen = {id(n) for n in choice.nodes}
         self.scales: dict[int, Affine] = {}  # by id of the dequantized value
         self.offsets: dict[int, float] = {}  # what an absorbed chain left for the bias, by id of the dequantized value
@@ -100,6 +108,11 @@ class _Writer:
             copy_rows(self.graph)
         tensors = {name: value.name or "" for name, value in self.tensors.items()}
         return Quantized([n.name or "" for n in self.choice.nodes], self.choice.kept_float, tensors)
+
+    def unscaled(self) -> list[tuple[ir.Value, list[ir.Node]]]:
+        """Values to be rounded that no scale is known of, and the chosen nodes that read them."""
+        readers = self._readers().items()
+        return [(value, nodes) for value, (nodes, _) in readers if self._find_scale(value) is None]
 
     def _readers(self) -> dict[ir.Value, tuple[list[ir.Node], bool]]:
         """Every value to quantize: the chosen nodes that read it, and whether float readers take it rounded too.
@@ -137,43 +150,35 @@ class _Writer:
             _take_over_output(self.graph, value, dequantized)
 
     def _scale_of(self, value: ir.Value) -> Affine:
-        while value.name not in self.table.tensors:
+        scale = self._find_scale(value)
+        if scale is None:
+            raise QuantizationError(
+                f"the calibration table has no range for tensor {value.name!r}",
+                hint="the table is of another graph or target; recalibrate: trtd calibrate SPEC --force",
+            )
+        return scale
+
+    def _find_scale(self, value: ir.Value) -> Affine | None:
+        """The scale of ``value``, or of what it is a view of."""
+        while (known := self.source.activation(value)) is None:
             if id(value) in self.scales:
                 return self.scales[id(value)]
             producer = value.producer()
             if producer is not None and producer.op_type in self.placement.gates:
                 return GATE
             if producer is None or producer.op_type not in self.placement.views:
-                raise QuantizationError(
-                    f"the calibration table has no range for tensor {value.name!r}",
-                    hint="the table is of another graph or target; recalibrate: trtd calibrate SPEC --force",
-                )
+                return None
             source = producer.inputs[0]
             assert source is not None
             value = source
-        return activation_scale(self.table.tensors[value.name or ""], self.method, self.placement.activation)
+        return known
 
     def _pair(self, source: ir.Value, quantize: Affine, dequantize: Affine, name: str) -> ir.Value:
         """Write Q on ``source`` and DQ behind it; the two differ where an affine chain is absorbed."""
-        q = ir.node("QuantizeLinear", [source, *self._parameters(f"{name}.q", quantize)], name=f"{name}.Q")
-        dq = ir.node("DequantizeLinear", [q.outputs[0], *self._parameters(f"{name}.dq", dequantize)], name=f"{name}.DQ")
-        q.outputs[0].name, dq.outputs[0].name = f"{name}.quantized", f"{name}.dequantized"
-        dq.outputs[0].shape, dq.outputs[0].type = source.shape, source.type
-        producer = source.producer()
-        if producer is None:
-            self.graph.insert_before(self.graph[0], [q, dq])
-        else:
-            self.graph.insert_after(producer, [q, dq])
-        self.scales[id(dq.outputs[0])] = dequantize
-        self.tensors[name] = dq.outputs[0]
-        return dq.outputs[0]
-
-    def _parameters(self, name: str, affine: Affine) -> tuple[ir.Value, ir.Value]:
-        scale, zero_point = affine.arrays()
-        return (
-            add_constant(self.graph, f"{name}.scale", scale),
-            add_constant(self.graph, f"{name}.zero_point", zero_point),
-        )
+        dequantized = write_pair(self.graph, source, quantize, dequantize, name)
+        self.scales[id(dequantized)] = dequantize
+        self.tensors[name] = dequantized
+        return dequantized
 
     def _write_gate(self, node: ir.Node) -> None:
         """Put a Q/DQ pair that rounds, scales, shifts and clips in the place of a HardSigmoid."""
@@ -196,7 +201,7 @@ class _Writer:
             others = tuple(i for i in range(weight.ndim) if i != axis)
             correction = offset * weight.astype(np.float64).sum(axis=others)
             bias = correction if bias is None else bias + correction
-        scales = weight_scales(weight, axis, bits)
+        scales = self.source.weight(node, weight, axis)
         if bias is not None and self.placement.rounded_bias:
             scales = widen_for_bias(scales, bias, input_scale)
         scales = scales.astype(np.float32)
@@ -204,25 +209,12 @@ class _Writer:
         set_input(
             node,
             1,
-            self._constant_dq(node, f"{stem}.weight", quantize_weight(weight, scales, axis, bits), scales, axis),
+            write_constant_dq(node, f"{stem}.weight", quantize_weight(weight, scales, axis, bits), scales, axis),
         )
         if bias is not None and self.placement.rounded_bias:
             bias_scales = (scales.astype(np.float64) * input_scale).astype(np.float32)
             rounded = np.clip(np.rint(bias / bias_scales.astype(np.float64)), -(2**31) + 1, 2**31 - 1).astype(np.int32)
-            set_input(node, BIAS, self._constant_dq(node, f"{stem}.bias", rounded, bias_scales, 0))
-
-    def _constant_dq(
-        self, node: ir.Node, name: str, array: np.ndarray[Any, Any], scales: np.ndarray[Any, Any], axis: int
-    ) -> ir.Value:
-        inputs = [
-            add_constant(self.graph, f"{name}.quantized", array),
-            add_constant(self.graph, f"{name}.scale", scales),
-            add_constant(self.graph, f"{name}.zero_point", np.zeros(scales.shape, array.dtype)),
-        ]
-        dq = ir.node("DequantizeLinear", inputs, {"axis": axis}, name=f"{name}.DQ")
-        dq.outputs[0].name = f"{name}.dequantized"
-        self.graph.insert_before(node, dq)
-        return dq.outputs[0]
+            set_input(node, BIAS, write_constant_dq(node, f"{stem}.bias", rounded, bias_scales, 0))
 
 
 def _reasons(graph: ir.Graph, placement: Placement, choice: Choice) -> str:
