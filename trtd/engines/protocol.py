@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trtd.model.facts import TensorFacts
 
-Arrays = Mapping[str, np.ndarray]
+if TYPE_CHECKING:  # whoever only names backends need not load numpy
+    import numpy as np
+
+Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 class Runner(Protocol):
@@ -21,7 +22,7 @@ class Runner(Protocol):
     @property
     def outputs(self) -> tuple[TensorFacts, ...]: ...
 
-    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         """Run once. Raises ``EngineError`` naming the input if a name, dtype or shape does not fit."""
         ...
 
