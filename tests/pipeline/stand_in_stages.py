@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trtd.errors import DataError, Diagnostic, SpecError, TrtdError
+from trtd.errors import DataError, Diagnostic, EngineError, SpecError, TrtdError
 from trtd.pipeline.progress import Progress
 
 Inputs = dict[str, Any]
@@ -92,6 +92,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "spec": lambda: SpecError([Diagnostic("a.toml", 3, "model.path", "missing", "write one")]),
     "value": lambda: ValueError("shape \x1b[2J(1, 3)"),
     "memory": lambda: RuntimeError("Failed to allocate memory for requested buffer of size 9"),
+    "engine memory": lambda: EngineError("onnxruntime 1.32.0 cannot load it: std::bad_alloc", where="model.onnx"),
     "disk": lambda: OSError(errno.ENOSPC, "No space left on device", "/x"),
     "bare": lambda: TrtdError("ours"),
 }

@@ -48,6 +48,7 @@ FAILURES: list[Failure] = [
     ("return_what_is_not_json", {}, StageError, "TypeError: .*PosixPath is not JSON"),
     ("fail", {"error": "value"}, StageError, r"ValueError: shape \(1, 3\) \(in fail, .*stand_in_stages.py:\d+\)"),
     ("fail", {"error": "memory"}, WorkerOutOfMemory, "RuntimeError: Failed to allocate"),
+    ("fail", {"error": "engine memory"}, WorkerOutOfMemory, "cannot load it: std::bad_alloc"),
     ("fail", {"error": "disk"}, StorageError, "No space left"),
     ("import_absent", {}, EnvironmentMissing, "a_package_that_nobody_has"),
     ("no_such_function", {}, StageError, "AttributeError: .*no_such_function"),

@@ -396,7 +396,8 @@ class Engine:
         for node in self.model.graph.node:
             if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast", "Constant"):
                 continue
-            makers = [made[name].op_type for name in node.input if name in made]
+            sources = [_through_casts(name, made) for name in node.input]
+            makers = [made[name].op_type for name in sources if name in made]
             half = any(weights.get(name) == onnx.TensorProto.FLOAT16 for name in node.input)
             kind = "Half" if half else "Float"
             if makers[:2] == ["DequantizeLinear"] * 2 and not _fault("no-int8"):
@@ -410,6 +411,12 @@ class Engine:
                 }
             )
         return found
+
+
+def _through_casts(name: str, made: dict[str, onnx.NodeProto]) -> str:
+    while name in made and made[name].op_type == "Cast":
+        name = made[name].input[0]
+    return name
 
 
 class Context:

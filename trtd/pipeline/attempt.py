@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trtd.errors import EnvironmentMissing, StageError, StorageError, TrtdError, WorkerOutOfMemory
+from trtd.errors import EngineError, EnvironmentMissing, StageError, StorageError, TrtdError, WorkerOutOfMemory
 from trtd.pipeline.job import Job
 from trtd.pipeline.log import speaks_of_memory
 from trtd.pipeline.outcome import Result, encode_error, encode_result, limit_text, memory_advice
@@ -48,9 +48,14 @@ def attempt(job_file: Path, progress_fd: int | None, *, by_hand: bool) -> tuple[
         _unlimit()  # an error about memory must not lack the memory to be told
         with contextlib.suppress(OSError):  # the log's disk may be what is full
             traceback.print_exc()
-        if isinstance(error, TrtdError):
+        if isinstance(error, TrtdError) and not _blames_the_engine_for_memory(error):
             return EXIT_ERROR, encode_error(error, explained=True)
         return EXIT_ERROR, encode_error(_named(error, job), explained=False)
+
+
+def _blames_the_engine_for_memory(error: TrtdError) -> bool:
+    """A library that ran out of memory says so in an error of its own, which a backend passes on as the engine's."""
+    return isinstance(error, EngineError) and speaks_of_memory(error.message)
 
 
 def _stage_function(job: Job) -> StageFunction:
