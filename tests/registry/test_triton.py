@@ -112,3 +112,13 @@ def test_any_tensor_name_and_shape_survives(name: str, shape: list[int | None]) 
     assert config.input[0].name == name
     assert len(config.input) == 1
     assert list(config.input[0].dims) == ([-1 if dim is None else dim for dim in shape] or [1])
+
+
+def test_engines_for_several_gpus_are_one_model() -> None:
+    """Triton picks by the compute capability of the GPU that it runs on; there is no default to fall back to."""
+    variants = {"8.6": "model_cc86.plan", "12.0": "model_cc120.plan"}
+    config = parse(config_pbtxt("d", "tensorrt", [tensor(None, 3)], [tensor(None, 9)], 8, variants))
+    assert config.backend == "tensorrt"
+    assert dict(config.cc_model_filenames) == variants
+    assert config.default_model_filename == ""
+    assert [group.kind for group in config.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_GPU]
