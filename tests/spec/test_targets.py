@@ -1,0 +1,107 @@
+"""Specs for TensorRT: several targets at once, capabilities and options, and what would change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from trtd.spec.load import spec_from_text
+from trtd.spec.schema import Spec
+
+Faults = Callable[..., list[str]]
+
+MODEL = 'model.path = "m"\nverify.data = "v"\n'
+INT8 = 'model.path = "m"\ncalibration.data = "c"\n'
+
+
+def spec(text: str) -> Spec:
+    return spec_from_text(text, file="det.toml", stem="det")
+
+
+def test_a_list_of_targets_is_one_spec_for_each() -> None:
+    """Each is a subject of its own, with a name that no other takes."""
+    both = spec(f'{INT8}engine.target = ["onnxruntime-cpu", "tensorrt-rtx"]\nengine.precision = ["fp16", "int8"]\n')
+    parts = both.per_target()
+    assert [part.engine.only_target for part in parts] == ["onnxruntime-cpu", "tensorrt-rtx"]
+    assert [name for part in parts for name in part.engine_names.values()] == [
+        "det-onnxruntime-cpu-fp16",
+        "det-onnxruntime-cpu-int8",
+        "det-tensorrt-rtx-fp16",
+        "det-tensorrt-rtx-int8",
+    ]
+
+
+def test_one_target_keeps_the_name() -> None:
+    (only,) = spec(f'{INT8}engine.target = "tensorrt"\n').per_target()
+    assert list(only.engine_names.values()) == ["det"]
+    (listed,) = spec(f'{INT8}engine.target = ["tensorrt"]\n').per_target()
+    assert list(listed.engine_names.values()) == ["det-tensorrt"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "fragment"),
+    [
+        ('engine.target = ["tensorrt", "tensorrt"]', "engine.target", "must name each target once"),
+        ("engine.target = []", "engine.target", "got []"),
+        (
+            'engine.compute_capabilities = ["8.6"]',
+            "engine.compute_capabilities",
+            "is for targets tensorrt, tensorrt-rtx",
+        ),
+        (
+            'engine.target = "tensorrt-rtx"\nengine.compute_capabilities = ["8.6", "8.6"]',
+            "engine.compute_capabilities",
+            "names a capability twice",
+        ),
+        ("engine.tensorrt.aux_streams = 2", "engine.tensorrt", "is for targets tensorrt, tensorrt-rtx"),
+        (
+            'engine.target = "tensorrt-rtx"\nengine.tensorrt.tf32 = true',
+            "engine.tensorrt.tf32",
+            "is for target tensorrt",
+        ),
+        (
+            'engine.target = "tensorrt-rtx"\nengine.tensorrt.timing_cache = "a"',
+            "engine.tensorrt.timing_cache",
+            "is for target tensorrt alone",
+        ),
+        (
+            'engine.target = "tensorrt"\nengine.tensorrt.workspace_bytes = 0',
+            "engine.tensorrt.workspace_bytes",
+            "or more",
+        ),
+        ('engine.target = "tensorrt"\nengine.tensorrt.optimization_level = 6', "engine.tensorrt", "5 or less"),
+        (
+            'engine.target = "tensorrt"\nquantization.activation = "uint8"',
+            "quantization.activation",
+            "TensorRT quantizes symmetrically",
+        ),
+        (
+            'quantization.float_precision = "fp16"',
+            "quantization.float_precision",
+            "onnxruntime-cpu computes it as FP32",
+        ),
+        ('engine.target = "tensorrt"\nverify.repeats = 0', "verify.repeats", "1 or more"),
+    ],
+)
+def test_refused(lines: str, key: str, fragment: str, faults: Faults) -> None:
+    """Options that nothing reads would change nothing, and nobody would notice."""
+    (found,) = faults(f"{INT8}{lines}\n")
+    assert f"{key}" in found
+    assert fragment in found
+
+
+def test_a_table_takes_the_place_of_calibration_data(faults: Faults) -> None:
+    """Who brings the ranges of an old cache may have no images any more, but needs some to be judged on."""
+    table = 'model.path = "m"\ncalibration.table = "det.calibration.json"\n'
+    assert faults(f'{table}verify.data = "v"\n') == []
+    (found,) = faults(table)
+    assert "there is no data to judge the engine on" in found
+    (found,) = faults(f'{table}calibration.data = "c"\n')
+    assert "cannot stand beside data" in found
+
+
+def test_options_that_the_target_reads_pass(faults: Faults) -> None:
+    lines = 'timing_cache = "t.cache"\ntf32 = true\nversion_compatible = true\nhardware_compatibility = "ampere-plus"\n'
+    lines += "workspace_bytes = 1073741824\noptimization_level = 5\nsparse_weights = true\naux_streams = 0\n"
+    assert faults(f'{MODEL}[engine]\ntarget = "tensorrt"\nprecision = "fp16"\n[engine.tensorrt]\n{lines}') == []
