@@ -460,8 +460,8 @@ def test_folders_to_watch_begin_with_those_of_most_specs(scene: Scene) -> None:
     scene.spec("c.toml", data="../two")
     scene.settle()
     root = scene.registry.root
-    specs, models, *rest = scene.scan().folders
-    assert (specs, models) == (root / "specs", root / "models")
+    specs, models, top, *rest = scene.scan().folders
+    assert (specs, models, top) == (root / "specs", root / "models", root)
     assert [folder for folder in rest if not folder.is_relative_to(models)] == [root / "two", root / "one"]
 
 

@@ -15,11 +15,7 @@ LOOK_S = 0.02
 
 
 class Onlooker:
-    """Reads the state database of a host's registry.
-
-    Attributes:
-        reads_from: the registry, wherever it lies by now.
-    """
+    """Reads the state database of a host's registry."""
 
     def __init__(self, host: Host) -> None:
         self.host = host

@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration.host import CONFIG, Host
 from tests.integration.onlooker import Onlooker
+from tests.workshop import write_image, write_model
 
 SETTLE_S = 0.2
 NEVER_S = 3600
@@ -39,7 +40,7 @@ def configure(host: Host, **watch: float) -> None:
 def marked(marker: str) -> str:
     """A spec that is at fault in one key, which a message about it names. Half of it is at fault in another way."""
     filling = "# filling\n" * 40
-    return f'model.path = "m.onnx"\n{filling}engine.precision = "fp16"\n{marker} = 1\n'
+    return f'{filling}model.path = "m.onnx"\nengine.precision = "fp16"\nverify.data = "m"\n{filling}{marker} = 1\n'
 
 
 def reads(onlooker: Onlooker, key: str, marker: str) -> Callable[[], bool]:
@@ -247,3 +248,268 @@ def test_the_whole_registry_may_be_moved_away_and_back(onlooker: Onlooker) -> No
     onlooker.until(lambda: not onlooker.daemon.degraded, "it still says that something is wrong")
     assert host.trtd("pause", "a").returncode == 0  # it can be spoken to
     assert onlooker.told("a.toml", "removed") == []
+
+
+# ------------------------------------------------------------------------------------------- how files are saved
+
+SLOW_SETTLE_S = 1.0
+PAUSE = 0.8  # of the settle time
+
+
+def in_pieces(spec: Path, text: str, *, held_open: bool) -> None:
+    """As a slow copy does. One that was held up for longer than the settle time by a busy machine begins again."""
+    size = len(text) // 3 + 1
+    spec.write_text("")
+    with spec.open("a") as held:
+        for start in range(0, len(text), size):
+            if held_open:
+                held.write(text[start : start + size])
+                held.flush()
+            else:
+                held.close()
+                with spec.open("a") as again:
+                    again.write(text[start : start + size])
+            time.sleep(PAUSE * SLOW_SETTLE_S)
+
+
+def by_a_slow_copy(spec: Path, text: str) -> None:
+    in_pieces(spec, text, held_open=True)
+
+
+def by_appending(spec: Path, text: str) -> None:
+    in_pieces(spec, text, held_open=False)
+
+
+def by_vim(spec: Path, text: str) -> None:
+    probe = spec.with_name("4913")
+    probe.touch()
+    probe.unlink()
+    spec.rename(f"{spec}~")
+    spec.write_text(text)
+    Path(f"{spec}~").unlink()
+
+
+def by_emacs(spec: Path, text: str) -> None:
+    lock, draft = spec.with_name(f".#{spec.name}"), spec.with_name(f"#{spec.name}#")
+    lock.symlink_to("someone@somewhere.1234:1700000000")
+    draft.write_text(text[:100])
+    shutil.copy2(spec, f"{spec}~")
+    spec.write_text(text)
+    draft.unlink()
+    lock.unlink()
+
+
+def by_nano(spec: Path, text: str) -> None:
+    swap = spec.with_name(f".{spec.name}.swp")
+    swap.write_text("")
+    with spec.open("r+") as file:
+        file.truncate()
+        file.write(text)
+    swap.unlink()
+
+
+def by_rsync(spec: Path, text: str) -> None:
+    temporary = spec.with_name(f".{spec.name}.AbCdEf")
+    temporary.write_text(text[:100])
+    os.utime(temporary, (1, 1))
+    temporary.write_text(text)
+    temporary.rename(spec)
+    os.utime(spec, (1_000_000_000, 1_000_000_000))
+
+
+def by_rsync_in_place(spec: Path, text: str) -> None:
+    with spec.open("r+") as file:
+        for line in text.splitlines(keepends=True):
+            file.write(line)
+            file.flush()
+        file.truncate()
+    os.utime(spec, (1_000_000_000, 1_000_000_000))
+
+
+WAYS = (by_a_slow_copy, by_appending, by_vim, by_emacs, by_nano, by_rsync, by_rsync_in_place)
+
+
+def test_however_a_spec_is_saved_only_the_whole_of_it_is_read(onlooker: Onlooker) -> None:
+    """Half a spec would be built, or told to be at fault; and a save would look like a deletion."""
+    host = onlooker.host
+    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    text = (host.registry.root / "trtd.toml").read_text()
+    slow = text.replace("settle_spec_s = 0.2", f"settle_spec_s = {SLOW_SETTLE_S}")
+    assert slow != text
+    (host.registry.root / "trtd.toml").write_text(slow)
+    specs = {way: host.registry.specs / f"{way.__name__}.toml" for way in WAYS}
+    for spec in specs.values():
+        spec.write_text(marked("before"))
+    start(onlooker)
+    for spec in specs.values():
+        onlooker.until(reads(onlooker, spec.name, "before"), f"{spec.name} was not read")
+    for way, spec in specs.items():
+        way(spec, marked("after"))
+    for spec in specs.values():
+        onlooker.until(reads(onlooker, spec.name, "after"), f"{spec.name} was not read again")
+        said = onlooker.told(spec.name, "failed")
+        assert [("before" in text, "after" in text) for text in said] == [(True, False), (False, True)], spec.name
+        assert onlooker.told(spec.name, "removed") == []
+    assert set(onlooker.phases()) == {"invalid"}
+    assert sum(onlooker.phases().values()) == len(WAYS)  # nothing that was left beside them counts
+
+
+def test_a_configmap_may_be_swapped_any_number_of_times(onlooker: Onlooker) -> None:
+    """On Kubernetes the files never change: a link to their folder does."""
+    host = onlooker.host
+    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    specs = host.registry.specs
+    for number in range(3):
+        folder = specs / f"..2026_11_24.{number}"
+        folder.mkdir()
+        for name in ("a", "b"):
+            (folder / f"{name}.toml").write_text(marked(f"swap{number}"))
+        (specs / "..data_tmp").symlink_to(folder.name)
+        (specs / "..data_tmp").rename(specs / "..data")
+        if number:
+            shutil.rmtree(specs / f"..2026_11_24.{number - 1}")
+        else:
+            for name in ("a.toml", "b.toml"):
+                (specs / name).symlink_to(f"..data/{name}")
+            start(onlooker)
+        for key in ("a.toml", "b.toml"):
+            onlooker.until(reads(onlooker, key, f"swap{number}"), f"swap {number} of {key} was not noticed")
+    for key in ("a.toml", "b.toml"):
+        assert [f"swap{number}" in text for number, text in enumerate(onlooker.told(key, "failed"))] == [True] * 3
+        assert onlooker.told(key, "removed") == []
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_checkout_replaces_many_specs_at_once(onlooker: Onlooker) -> None:
+    """Whoever keeps specs in git would have to touch those that were not noticed."""
+    host = onlooker.host
+    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    specs, count = host.registry.specs, 100
+
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=first"]
+        subprocess.run(["git", *identity, *arguments], cwd=specs, check=True, capture_output=True, timeout=60)
+
+    git("init")
+    for branch in ("first", "second"):
+        git("checkout", "-B", branch)
+        for number in range(count):
+            (specs / f"{number}.toml").write_text(marked(branch))
+        (specs / f"{branch}-alone.toml").write_text(marked(branch))
+        git("add", ".")
+        git("commit", "-m", branch)
+    start(onlooker)
+    for branch in ("second", "first"):
+        git("checkout", branch)
+        for number in range(count):
+            onlooker.until(reads(onlooker, f"{number}.toml", branch), f"{number}.toml of {branch} was not read")
+        for key in (f"{number}.toml" for number in range(count)):
+            assert onlooker.told(key, "removed") == []
+    onlooker.until(lambda: onlooker.phase("second-alone.toml") is None, "a spec that git removed is still shown")
+    onlooker.until(lambda: onlooker.phases() == {"invalid": count + 1}, "not all are there")
+
+
+# --------------------------------------------------------------------------------- models, data, tools, names
+
+
+def slowly(target: Path, content: bytes) -> None:
+    """Copy with pauses that are shorter than the settle time, as over a bad network."""
+    size = len(content) // 3 + 1
+    with target.open("wb") as file:
+        for start in range(0, len(content), size):
+            file.write(content[start : start + size])
+            file.flush()
+            time.sleep(PAUSE * SETTLE_S)
+
+
+def count(onlooker: Onlooker, kind: str, *keys: str) -> list[int]:
+    return [len(onlooker.told(key, kind)) for key in keys]
+
+
+def test_a_new_model_or_new_bytes_rebuild_those_who_use_them_and_new_dates_nobody(onlooker: Onlooker) -> None:
+    """Engines would fall behind their models; or `touch` would keep the machine busy for a night."""
+    host = onlooker.host
+    shop, registry = host.workshop, host.registry
+    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    first = registry.models / "net" / "1"
+    first.mkdir(parents=True)
+    shutil.copy(shop.model, first / "net.onnx")
+    keys = ("follower.toml", "pinned.toml")
+    host.drop("follower", model='registry = "net"')
+    host.drop("pinned", model='registry = "net"\nversion = 1')
+    start(onlooker)
+    for key in keys:
+        onlooker.until_phase(key, "ready")
+
+    write_model(shop.folder / "new.onnx", seed=1)
+    second = registry.models / "net" / "2"
+    second.mkdir()
+    slowly(second / "net.onnx", (shop.folder / "new.onnx").read_bytes())
+    onlooker.until(lambda: registry.versions("follower") == (1, 2), "the new version was not followed")
+    onlooker.until_phase("follower.toml", "ready")
+    assert count(onlooker, "published", *keys) == [2, 1]
+    assert count(onlooker, "failed", *keys) == [0, 0]  # it was not read before it was whole
+
+    for file in [*shop.images.iterdir(), first / "net.onnx", second / "net.onnx"]:
+        os.utime(file, (1_500_000_000, 1_500_000_000))
+    onlooker.until(lambda: all(count(onlooker, "up-to-date", *keys)), "nobody looked at what was touched")
+    for key in keys:
+        onlooker.until_phase(key, "ready")
+    assert count(onlooker, "published", *keys) == [2, 1]
+
+    write_image(shop.images / "00.png", 999)  # INT8: whether it calibrates or judges, the engine is another
+    onlooker.until(lambda: count(onlooker, "published", *keys) == [3, 2], "other data built nothing")
+    for key in keys:
+        onlooker.until_phase(key, "ready")
+
+
+def test_an_upgrade_rebuilds_or_asks_and_says_why(onlooker: Onlooker, tmp_path: Path) -> None:
+    """After an upgrade engines of the old runtime would go on serving; or a fleet would be rebuilt at noon, unasked."""
+    host = onlooker.host
+    configure(host, period_s=1, poll_s=1)
+    site = tmp_path / "site"
+    site.mkdir()
+    host.drop("auto", precision='"fp16"', more='[build]\nrebuild = "auto"')
+    host.drop("ask", precision='"fp16"', more='[build]\nrebuild = "ask"')
+    start(onlooker, PYTHONPATH=str(site))
+    for key in ("auto.toml", "ask.toml"):
+        onlooker.until_phase(key, "ready")
+    # A stand-in for an upgrade: what pip would say is installed. The code stays as it is.
+    fresh = tmp_path / "onnxruntime-99.0.dist-info"
+    fresh.mkdir()
+    (fresh / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime\nVersion: 99.0\n")
+    fresh.rename(site / fresh.name)
+    onlooker.until_phase("ask.toml", "stale")
+    assert any("onnxruntime" in text and "99.0" in text for text in onlooker.told("ask.toml", "stale"))
+    onlooker.until(lambda: host.registry.versions("auto") == (1, 2), "the upgrade rebuilt nothing")
+    assert any("onnxruntime" in text and "99.0" in text for text in onlooker.told("auto.toml", "started"))
+    assert onlooker.phase("ask.toml") == "stale"
+    assert "trtd retry ask" in host.trtd("status", "ask").stdout
+    assert host.registry.versions("ask") == (1,)
+    assert host.trtd("retry", "ask").returncode == 0
+    onlooker.until(lambda: host.registry.versions("ask") == (1, 2), "the approval built nothing")
+    for key in ("auto.toml", "ask.toml"):
+        onlooker.until_phase(key, "ready")
+
+
+def test_two_specs_of_one_name_are_both_in_conflict_until_one_goes(onlooker: Onlooker) -> None:
+    """The last writer would win, again and again; and what the loser published would be lost with its file."""
+    host = onlooker.host
+    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    more = '[publish]\non_delete = "unpublish"'
+    start(onlooker)
+    host.drop("a", head='name = "same"', precision='"fp16"', more=more)
+    onlooker.until_phase("a.toml", "ready")
+    second = host.drop("b", head='name = "same"', precision='"fp16"', more=more)
+    for key, other in (("a.toml", "b.toml"), ("b.toml", "a.toml")):
+        onlooker.until_phase(key, "conflict")
+        assert other in onlooker.said(key)
+    second.unlink()
+    onlooker.until_phase("a.toml", "ready")
+    host.drop("b", head='name = "same"', precision='"fp16"', more=more)
+    onlooker.until_phase("a.toml", "conflict")
+    (host.registry.specs / "a.toml").unlink()
+    onlooker.until_phase("b.toml", "ready")
+    assert host.registry.versions("same") == (1,)  # taken over: nothing was built again, nothing was retired
+    (host.registry.specs / "b.toml").unlink()
+    onlooker.until(lambda: host.registry.versions("same") == (), "a deleted spec's engine is still published")

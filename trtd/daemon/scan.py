@@ -37,8 +37,9 @@ class ScanResult:
             both, by two keys.
         gone: keys of specs that are not there any more.
         next_due_mono_s: when to scan again at the latest; ``None``: whenever the next scan is due anyway.
-        folders: what to watch: ``specs/``, ``models/`` (with all that is in it), then folders of models and data, those
-            that most specs read first. Real paths, each once.
+        folders: what to watch: ``specs/``, ``models/`` (with all that is in it), the registry's root, where either may
+            be moved away or replaced, then folders of models and data, those that most specs read first. Real paths,
+            each once.
         changed: folders in which something changed since the last scan and a watch should have told so.
         problems: what keeps the scan from seeing everything, in words.
     """
@@ -218,6 +219,7 @@ class Scanner:
         top = specs if os.path.isdir(specs) else os.path.realpath(self._registry.root)
         basis = (top, self._lists.folders, linked)
         if self._watched[0] != basis:
-            named = dict.fromkeys([top, os.path.realpath(self._registry.models), *self._lists.folders, *linked])
+            root, models = os.path.realpath(self._registry.root), os.path.realpath(self._registry.models)
+            named = dict.fromkeys([top, models, root, *self._lists.folders, *linked])
             self._watched = (basis, tuple(map(Path, named)))
         return self._watched[1]
