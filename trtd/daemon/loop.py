@@ -74,8 +74,7 @@ class Daemon:
         self._obey_signals(now)
         for news in [*parts.children.handle(now.mono_s), *parts.children.poll(now.mono_s)]:
             do.hear(news, now)
-        for request in parts.control.handle(now.mono_s):
-            parts.control.answer(request, self._answer(request, now))
+        self._serve(now)
         if self._kill_mono_s is None:
             self._reconcile(now)
         self._describer.update(now)
@@ -122,6 +121,14 @@ class Daemon:
             self._ping_mono_s = now.mono_s + interval_s
 
     # ------------------------------------------------------------------------------------- what people and systems say
+
+    def _serve(self, now: Now) -> None:
+        """What was answered is to be seen at once in `trtd status`."""
+        answers = [(request, self._answer(request, now)) for request in self._parts.control.handle(now.mono_s)]
+        if answers:
+            self._do.write_down(now)
+        for request, answer in answers:
+            self._parts.control.answer(request, answer)
 
     def _answer(self, request: Request, now: Now) -> Answer:
         try:

@@ -64,7 +64,7 @@ class Performer:
     def hear(self, news: Progressed | Finished, now: Now) -> None:
         """Something came from a build process."""
         if isinstance(news, Progressed):
-            self._parts.state.progress(news.key, news.stage)
+            self._parts.state.progress(news.key, news.stage, news.log)
             self._chronicle.move(news.key, news.stage)
             return
         self._parts.state.progress(news.key, None)
