@@ -18,6 +18,7 @@ from trtd.daemon.build_logs import prune
 from trtd.daemon.cancel import Cancel, Cancelled
 from trtd.daemon.devices import occupy
 from trtd.daemon.ending import CANCELLED
+from trtd.daemon.evidence import Evidence, leave
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
 from trtd.daemon.wire import LONGEST_TEXT, BuilderJob, as_failure, outcome_data
 from trtd.errors import GateMissed, TrtdError, WorkerOutOfMemory
@@ -90,6 +91,7 @@ def run(job_file: Path, events_fd: int, cancel: Cancel, *, limited: bool) -> Non
     job = BuilderJob.from_json(job_file.read_bytes())
     teller = Teller(events_fd, Registry(job.registry))
     outcome = _Build(job, teller, cancel, limited).outcome()
+    leave(Registry(job.registry), Evidence(outcome.spec_digest, job.listings, job.tools), outcome)
     teller.tell("outcome", outcome=outcome_data(outcome))
 
 

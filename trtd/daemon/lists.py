@@ -46,7 +46,7 @@ class _State:
     users: set[str] = field(default_factory=set)
     last: Listing | None = None
     counted: str = ""
-    remembered: set[str] = field(default_factory=set)
+    remembered: frozenset[str] = frozenset()
     settling: Settling[str] | None = None
     listed_mono_s: float = -math.inf
     due_mono_s: float = math.inf
@@ -119,7 +119,7 @@ class Lists:
             state.users.add(key)
             state.hinted = True
             if remembered and (digest := remembered.get(input_set)):
-                state.remembered.add(digest)
+                state.remembered |= {digest}
         self._leave(key, set(before).difference(self._uses[key]))
 
     def drop(self, key: str) -> None:
@@ -225,4 +225,4 @@ class Lists:
                 state.due_mono_s = due if due > now_mono_s else now_mono_s + self._settle_s
                 return
         state.counted, state.settling, state.due_mono_s = found.digest, None, math.inf
-        state.remembered.clear()
+        state.remembered = frozenset()

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, ValidationError
 from trtd.document import Document
 from trtd.errors import RegistryError
 from trtd.model.facts import TensorFacts
-from trtd.registry.layout import CONFIG_FILE, MANIFEST_FILE, PENDING_FILE, RETIRED_FILE, Registry
+from trtd.registry.layout import CONFIG_FILE, MANIFEST_FILE, MARKS, Registry
 from trtd.store.atomic import storage_errors
 from trtd.store.tree import FileFacts, Inventory, difference, file_facts, files_under
 from trtd.verify.report import Gate
@@ -154,7 +154,7 @@ def verify_files(registry: Registry, name: str, version: int) -> Manifest:
 
 def _whole_record(record: Path, manifest: Manifest) -> Inventory:
     """What the record should hold: the files that the manifest names, itself, and the registry's own marks."""
-    marks = {MANIFEST_FILE, PENDING_FILE, RETIRED_FILE} & files_under(record).keys()
+    marks = set(MARKS) & files_under(record).keys()
     return manifest.records | {mark: file_facts(record / mark) for mark in marks}
 
 
