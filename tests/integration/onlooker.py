@@ -21,6 +21,12 @@ class Onlooker:
         self.host = host
         self._reader = SnapshotReader(host.registry)
 
+    def start(self, **environment: str) -> int:
+        """Start a daemon and wait for its first scan; its process."""
+        pid = self.host.start(**environment).pid
+        self.until(self.is_up, "it did not start")
+        return pid
+
     def close(self) -> None:
         self._reader.close()
 

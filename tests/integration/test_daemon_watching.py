@@ -10,31 +10,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.host import CONFIG, Host
+from tests.integration.host import Host
 from tests.integration.onlooker import Onlooker
-from tests.workshop import write_image, write_model
 
 SETTLE_S = 0.2
 NEVER_S = 3600
-
-
-@pytest.fixture
-def onlooker(host: Host) -> Iterator[Onlooker]:
-    made = Onlooker(host)
-    yield made
-    made.close()
-
-
-def configure(host: Host, **watch: float) -> None:
-    """Set keys of ``[watch]`` beside those that all tests have."""
-    lines = "".join(f"{key} = {value}\n" for key, value in watch.items())
-    text = CONFIG.format(root=host.workshop.folder).replace("[watch]\n", f"[watch]\n{lines}")
-    (host.registry.root / "trtd.toml").write_text(text)
 
 
 def marked(marker: str) -> str:
@@ -47,20 +32,14 @@ def reads(onlooker: Onlooker, key: str, marker: str) -> Callable[[], bool]:
     return lambda: f"{marker}: unknown key" in onlooker.said(key)
 
 
-def start(onlooker: Onlooker, **environment: str) -> int:
-    pid = onlooker.host.start(**environment).pid
-    onlooker.until(onlooker.is_up, "it did not start")
-    return pid
-
-
 # ------------------------------------------------------------------------------------------- with events, and without
 
 
 def test_with_events_no_scan_is_waited_for(onlooker: Onlooker) -> None:
     """Every edit would wait for the next full scan."""
     host = onlooker.host
-    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
-    start(onlooker)
+    host.configure(period_s=NEVER_S, poll_s=NEVER_S)
+    onlooker.start()
     spec = host.registry.specs / "a.toml"
     for marker in ("first", "second"):
         spec.write_text(marked(marker))
@@ -93,7 +72,7 @@ def _has_namespaces() -> bool:
 def test_without_a_single_event_everything_is_noticed_and_status_says_how(onlooker: Onlooker) -> None:
     """On a machine without inotify instances nothing would be built, and nobody would know why."""
     host = onlooker.host
-    configure(host, period_s=NEVER_S, poll_s=1)
+    host.configure(period_s=NEVER_S, poll_s=1)
     daemon = without_inotify(host)
     onlooker.until(onlooker.is_up, "it did not start")
     spec = host.registry.specs / "a.toml"
@@ -112,14 +91,14 @@ def test_without_a_single_event_everything_is_noticed_and_status_says_how(onlook
 def test_a_blind_observer_is_noticed_replaced_and_in_the_end_not_trusted(onlooker: Onlooker, tmp_path: Path) -> None:
     """A file system that sends no events looks like one on which nothing happens."""
     host = onlooker.host
-    configure(host, period_s=1, poll_s=1)
+    host.configure(period_s=1, poll_s=1)
     site = tmp_path / "site"
     site.mkdir()
     # A stand-in for such a file system: the kernel's events are read and thrown away.
     (site / "sitecustomize.py").write_text(
         "from trtd.daemon.observer import _Ear\n_Ear.dispatch = lambda self, event: None\n"
     )
-    pid = start(onlooker, PYTHONPATH=os.pathsep.join([str(site), str(Path(__file__).parents[2])]))
+    pid = onlooker.start(PYTHONPATH=os.pathsep.join([str(site), str(Path(__file__).parents[2])]))
     spec = host.registry.specs / "a.toml"
     give_up_s = time.monotonic() + 60
     number = 0
@@ -167,10 +146,10 @@ def test_specs_folder_may_come_and_go(onlooker: Onlooker) -> None:
     """A daemon would go on watching a folder that nobody sees any more; or take all specs for deleted."""
     host = onlooker.host
     specs = host.registry.specs
-    configure(host, period_s=1, poll_s=1)
+    host.configure(period_s=1, poll_s=1)
     for name in ("a", "b", "c"):
         (specs / f"{name}.toml").write_text(marked("first"))
-    pid = start(onlooker)
+    pid = onlooker.start()
     onlooker.until(lambda: onlooker.phases() == {"invalid": 3}, "not all were read")
     for way in (moved_away_and_back, replaced, removed_and_made_again, became_a_link):
         way(specs)
@@ -192,9 +171,9 @@ def test_specs_folder_may_come_and_go(onlooker: Onlooker) -> None:
 def test_a_missing_specs_folder_is_told_and_keeps_what_is_published(onlooker: Onlooker) -> None:
     """An unmounted disk would unpublish every engine."""
     host = onlooker.host
-    configure(host, period_s=1, poll_s=1)
+    host.configure(period_s=1, poll_s=1)
     (host.registry.specs / "a.toml").write_text(marked("first"))
-    start(onlooker)
+    onlooker.start()
     onlooker.until(reads(onlooker, "a.toml", "first"), "it was not read")
     away = host.registry.root / "away"
     host.registry.specs.rename(away)
@@ -212,9 +191,9 @@ def test_a_disk_that_is_mounted_over_specs_is_seen_and_so_is_its_end(onlooker: O
     """Specs on a disk that is mounted late, or again, would not be built until a restart."""
     host = onlooker.host
     specs = host.registry.specs
-    configure(host, period_s=2, poll_s=1)
+    host.configure(period_s=2, poll_s=1)
     (specs / "below.toml").write_text(marked("below"))
-    start(onlooker)
+    onlooker.start()
     onlooker.until(reads(onlooker, "below.toml", "below"), "it was not read")
     if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(specs)], capture_output=True).returncode:
         pytest.skip("nobody may mount here")
@@ -234,7 +213,7 @@ def test_the_whole_registry_may_be_moved_away_and_back(onlooker: Onlooker) -> No
     """Whoever moves a registry to look at something would have to restart its daemon."""
     host = onlooker.host
     root = host.registry.root
-    configure(host, period_s=1, poll_s=1)
+    host.configure(period_s=1, poll_s=1)
     (host.registry.specs / "a.toml").write_text(marked("first"))
     daemon = host.start()
     onlooker.until(onlooker.is_up, "it did not start")
@@ -332,7 +311,7 @@ WAYS = (by_a_slow_copy, by_appending, by_vim, by_emacs, by_nano, by_rsync, by_rs
 def test_however_a_spec_is_saved_only_the_whole_of_it_is_read(onlooker: Onlooker) -> None:
     """Half a spec would be built, or told to be at fault; and a save would look like a deletion."""
     host = onlooker.host
-    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    host.configure(period_s=NEVER_S, poll_s=NEVER_S)
     text = (host.registry.root / "trtd.toml").read_text()
     slow = text.replace("settle_spec_s = 0.2", f"settle_spec_s = {SLOW_SETTLE_S}")
     assert slow != text
@@ -340,7 +319,7 @@ def test_however_a_spec_is_saved_only_the_whole_of_it_is_read(onlooker: Onlooker
     specs = {way: host.registry.specs / f"{way.__name__}.toml" for way in WAYS}
     for spec in specs.values():
         spec.write_text(marked("before"))
-    start(onlooker)
+    onlooker.start()
     for spec in specs.values():
         onlooker.until(reads(onlooker, spec.name, "before"), f"{spec.name} was not read")
     for way, spec in specs.items():
@@ -357,7 +336,7 @@ def test_however_a_spec_is_saved_only_the_whole_of_it_is_read(onlooker: Onlooker
 def test_a_configmap_may_be_swapped_any_number_of_times(onlooker: Onlooker) -> None:
     """On Kubernetes the files never change: a link to their folder does."""
     host = onlooker.host
-    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    host.configure(period_s=NEVER_S, poll_s=NEVER_S)
     specs = host.registry.specs
     for number in range(3):
         folder = specs / f"..2026_11_24.{number}"
@@ -371,7 +350,7 @@ def test_a_configmap_may_be_swapped_any_number_of_times(onlooker: Onlooker) -> N
         else:
             for name in ("a.toml", "b.toml"):
                 (specs / name).symlink_to(f"..data/{name}")
-            start(onlooker)
+            onlooker.start()
         for key in ("a.toml", "b.toml"):
             onlooker.until(reads(onlooker, key, f"swap{number}"), f"swap {number} of {key} was not noticed")
     for key in ("a.toml", "b.toml"):
@@ -383,7 +362,7 @@ def test_a_configmap_may_be_swapped_any_number_of_times(onlooker: Onlooker) -> N
 def test_a_checkout_replaces_many_specs_at_once(onlooker: Onlooker) -> None:
     """Whoever keeps specs in git would have to touch those that were not noticed."""
     host = onlooker.host
-    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
+    host.configure(period_s=NEVER_S, poll_s=NEVER_S)
     specs, count = host.registry.specs, 100
 
     def git(*arguments: str) -> None:
@@ -398,7 +377,7 @@ def test_a_checkout_replaces_many_specs_at_once(onlooker: Onlooker) -> None:
         (specs / f"{branch}-alone.toml").write_text(marked(branch))
         git("add", ".")
         git("commit", "-m", branch)
-    start(onlooker)
+    onlooker.start()
     for branch in ("second", "first"):
         git("checkout", branch)
         for number in range(count):
@@ -407,109 +386,3 @@ def test_a_checkout_replaces_many_specs_at_once(onlooker: Onlooker) -> None:
             assert onlooker.told(key, "removed") == []
     onlooker.until(lambda: onlooker.phase("second-alone.toml") is None, "a spec that git removed is still shown")
     onlooker.until(lambda: onlooker.phases() == {"invalid": count + 1}, "not all are there")
-
-
-# --------------------------------------------------------------------------------- models, data, tools, names
-
-
-def slowly(target: Path, content: bytes) -> None:
-    """Copy with pauses that are shorter than the settle time, as over a bad network."""
-    size = len(content) // 3 + 1
-    with target.open("wb") as file:
-        for start in range(0, len(content), size):
-            file.write(content[start : start + size])
-            file.flush()
-            time.sleep(PAUSE * SETTLE_S)
-
-
-def count(onlooker: Onlooker, kind: str, *keys: str) -> list[int]:
-    return [len(onlooker.told(key, kind)) for key in keys]
-
-
-def test_a_new_model_or_new_bytes_rebuild_those_who_use_them_and_new_dates_nobody(onlooker: Onlooker) -> None:
-    """Engines would fall behind their models; or `touch` would keep the machine busy for a night."""
-    host = onlooker.host
-    shop, registry = host.workshop, host.registry
-    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
-    first = registry.models / "net" / "1"
-    first.mkdir(parents=True)
-    shutil.copy(shop.model, first / "net.onnx")
-    keys = ("follower.toml", "pinned.toml")
-    host.drop("follower", model='registry = "net"')
-    host.drop("pinned", model='registry = "net"\nversion = 1')
-    start(onlooker)
-    for key in keys:
-        onlooker.until_phase(key, "ready")
-
-    write_model(shop.folder / "new.onnx", seed=1)
-    second = registry.models / "net" / "2"
-    second.mkdir()
-    slowly(second / "net.onnx", (shop.folder / "new.onnx").read_bytes())
-    onlooker.until(lambda: registry.versions("follower") == (1, 2), "the new version was not followed")
-    onlooker.until_phase("follower.toml", "ready")
-    assert count(onlooker, "published", *keys) == [2, 1]
-    assert count(onlooker, "failed", *keys) == [0, 0]  # it was not read before it was whole
-
-    for file in [*shop.images.iterdir(), first / "net.onnx", second / "net.onnx"]:
-        os.utime(file, (1_500_000_000, 1_500_000_000))
-    onlooker.until(lambda: all(count(onlooker, "up-to-date", *keys)), "nobody looked at what was touched")
-    for key in keys:
-        onlooker.until_phase(key, "ready")
-    assert count(onlooker, "published", *keys) == [2, 1]
-
-    write_image(shop.images / "00.png", 999)  # INT8: whether it calibrates or judges, the engine is another
-    onlooker.until(lambda: count(onlooker, "published", *keys) == [3, 2], "other data built nothing")
-    for key in keys:
-        onlooker.until_phase(key, "ready")
-
-
-def test_an_upgrade_rebuilds_or_asks_and_says_why(onlooker: Onlooker, tmp_path: Path) -> None:
-    """After an upgrade engines of the old runtime would go on serving; or a fleet would be rebuilt at noon, unasked."""
-    host = onlooker.host
-    configure(host, period_s=1, poll_s=1)
-    site = tmp_path / "site"
-    site.mkdir()
-    host.drop("auto", precision='"fp16"', more='[build]\nrebuild = "auto"')
-    host.drop("ask", precision='"fp16"', more='[build]\nrebuild = "ask"')
-    start(onlooker, PYTHONPATH=str(site))
-    for key in ("auto.toml", "ask.toml"):
-        onlooker.until_phase(key, "ready")
-    # A stand-in for an upgrade: what pip would say is installed. The code stays as it is.
-    fresh = tmp_path / "onnxruntime-99.0.dist-info"
-    fresh.mkdir()
-    (fresh / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime\nVersion: 99.0\n")
-    fresh.rename(site / fresh.name)
-    onlooker.until_phase("ask.toml", "stale")
-    assert any("onnxruntime" in text and "99.0" in text for text in onlooker.told("ask.toml", "stale"))
-    onlooker.until(lambda: host.registry.versions("auto") == (1, 2), "the upgrade rebuilt nothing")
-    assert any("onnxruntime" in text and "99.0" in text for text in onlooker.told("auto.toml", "started"))
-    assert onlooker.phase("ask.toml") == "stale"
-    assert "trtd retry ask" in host.trtd("status", "ask").stdout
-    assert host.registry.versions("ask") == (1,)
-    assert host.trtd("retry", "ask").returncode == 0
-    onlooker.until(lambda: host.registry.versions("ask") == (1, 2), "the approval built nothing")
-    for key in ("auto.toml", "ask.toml"):
-        onlooker.until_phase(key, "ready")
-
-
-def test_two_specs_of_one_name_are_both_in_conflict_until_one_goes(onlooker: Onlooker) -> None:
-    """The last writer would win, again and again; and what the loser published would be lost with its file."""
-    host = onlooker.host
-    configure(host, period_s=NEVER_S, poll_s=NEVER_S)
-    more = '[publish]\non_delete = "unpublish"'
-    start(onlooker)
-    host.drop("a", head='name = "same"', precision='"fp16"', more=more)
-    onlooker.until_phase("a.toml", "ready")
-    second = host.drop("b", head='name = "same"', precision='"fp16"', more=more)
-    for key, other in (("a.toml", "b.toml"), ("b.toml", "a.toml")):
-        onlooker.until_phase(key, "conflict")
-        assert other in onlooker.said(key)
-    second.unlink()
-    onlooker.until_phase("a.toml", "ready")
-    host.drop("b", head='name = "same"', precision='"fp16"', more=more)
-    onlooker.until_phase("a.toml", "conflict")
-    (host.registry.specs / "a.toml").unlink()
-    onlooker.until_phase("b.toml", "ready")
-    assert host.registry.versions("same") == (1,)  # taken over: nothing was built again, nothing was retired
-    (host.registry.specs / "b.toml").unlink()
-    onlooker.until(lambda: host.registry.versions("same") == (), "a deleted spec's engine is still published")

@@ -38,6 +38,7 @@ class Inventory:
         self._scanner = do.scanner = self._new_scanner(remembered)
         self._watcher: Watcher | None = None
         self._hinted: set[Path] = set()
+        self._anything = False  # hints may have been lost
         self._first_hint_mono_s: float | None = None
         self._hint_mono_s: float | None = None  # when to scan because of hints
         self._period_mono_s = 0.0  # when to scan in any case
@@ -93,14 +94,15 @@ class Inventory:
         if hints is None or not hints.any:
             return
         self._hinted |= hints.folders
+        self._anything |= hints.lost
         self._first_hint_mono_s = self._first_hint_mono_s or now.mono_s
         quiet_mono_s = min(now.mono_s + self._parts.config.watch.debounce_s, self._first_hint_mono_s + BURST_S)
         self._hint_mono_s = max(quiet_mono_s, self._rested_mono_s - CREDIT_S)
 
     def _scan(self, now: Now) -> None:
         by_hint = self._hint_mono_s is not None and now.mono_s >= self._hint_mono_s
-        result = self._scanner.scan(now.mono_s, hinted=self._hinted)
-        self._hinted, self._first_hint_mono_s, self._hint_mono_s = set(), None, None
+        result = self._scanner.scan(now.mono_s, hinted=self._hinted, anything=self._anything)
+        self._hinted, self._anything, self._first_hint_mono_s, self._hint_mono_s = set(), False, None, None
         for key in result.gone:
             self._do.step(Gone(key), now)
         for recorded in result.recorded:

@@ -160,15 +160,16 @@ class Lists:
             self._folders = tuple(folder for folder, _ in counts.most_common(MAX_FOLDERS))
         return self._folders
 
-    def look(self, now_mono_s: float, hinted: Collection[str]) -> Looked:
+    def look(self, now_mono_s: float, hinted: Collection[str], anything: bool = False) -> Looked:
         """List what is new, hinted at or about to settle, and of the rest as much as the budget allows.
 
         Args:
             hinted: folders in which something happened.
+            anything: something may have happened in any of them.
         """
         due = []
         for input_set, state in self._states.items():
-            if hinted and state.last is not None and any(folder in hinted for folder in state.last.folders):
+            if anything or (hinted and state.last is not None and any(f in hinted for f in state.last.folders)):
                 state.hinted = True
             if state.wanted_mono_s() <= now_mono_s:
                 due.append(input_set)

@@ -116,12 +116,15 @@ class Scanner:
         """The file of a spec."""
         return self._registry.specs / name_of(key)
 
-    def scan(self, now_mono_s: float, *, hinted: Collection[str | Path] | None = None) -> ScanResult:
+    def scan(
+        self, now_mono_s: float, *, hinted: Collection[str | Path] | None = None, anything: bool = False
+    ) -> ScanResult:
         """Look at everything that may have changed.
 
         Args:
             now_mono_s: by a clock that never jumps.
             hinted: folders, as ``folders`` named them, in which something happened: they are listed at once.
+            anything: as if all folders were hinted at.
         """
         looked = self._specs.look(now_mono_s)
         unknown = [key for key in looked.read if not self._live.names(key)]
@@ -135,7 +138,7 @@ class Scanner:
             self._lists.drop(key)
         # What happened in a folder that was not there at the last listing concerns the set of the folder above.
         hints = {os.fspath(folder) for folder in hinted or ()}
-        listed = self._lists.look(now_mono_s, hints | {os.path.dirname(folder) for folder in hints})
+        listed = self._lists.look(now_mono_s, hints | {os.path.dirname(folder) for folder in hints}, anything)
         kinds = self._installed.look(now_mono_s)
         keys = {*looked.read, *looked.moved, *listed.keys, *live}
         if kinds:
