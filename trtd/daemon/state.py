@@ -91,7 +91,7 @@ class State:
         """
         if not self.is_dirty:
             return 0
-        written = len(self._subjects) + len(self._scans)
+        written = len(self._subjects) + len(self._scans) + len(self._forget)
         self._store.write(
             Changes(
                 forget=self._forget,
