@@ -45,6 +45,8 @@ def test_specs_get_no_further_than_the_operator_lets_them(host: Host, tmp_path: 
     hook = host.workshop.folder / "hook.py"
     hook.write_text(f"open({str(ran)!r}, 'w')\ndef judge(*args): return 1.0\n")
     environment = {"TRTD_ALLOWED_ROOTS": str(tmp_path), "TRTD_ALLOW_HOOKS": "1"}  # for `trtd build` alone
+    (elsewhere / "secret.toml").write_text('hunter2 = "password"\n')
+    (host.registry.specs / "secret.toml").symlink_to(elsewhere / "secret.toml")
     host.drop("outside", model=f'path = "{elsewhere}/model.onnx"', precision='"fp32"')
     host.drop("linked", model='path = "../models/link.onnx"', precision='"fp32"')
     host.drop("data", calibration=f'data = "{elsewhere}"', precision='"fp32"')
@@ -61,6 +63,10 @@ def test_specs_get_no_further_than_the_operator_lets_them(host: Host, tmp_path: 
         assert f'add "{elsewhere}" to [access] roots in the daemon\'s trtd.toml' in problem(found[key])
         assert "allow-root" not in problem(found[key])
         assert "TRTD_ALLOWED_ROOTS" not in problem(found[key])
+    secret = ended(host, "secret.toml")["secret.toml"]
+    assert secret.phase == "invalid"
+    assert f'add "{elsewhere}" to [access] roots' in problem(secret)
+    assert "hunter2" not in host.log.read_text() + host.trtd("status").stdout
     assert "[access] python_hooks = true in trtd.toml" in problem(found["hook.toml"])
     assert "[access] unverified = true in trtd.toml" in problem(found["unverified.toml"])
     assert not ran.exists()
@@ -72,13 +78,16 @@ def test_a_root_that_is_added_lets_the_spec_in(host: Host, tmp_path: Path) -> No
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "model.onnx").write_bytes(b"no model")
+    (elsewhere / "linked.toml").write_text("x = 1")
+    (host.registry.specs / "linked.toml").symlink_to(elsewhere / "linked.toml")
     daemon = host.start()
     host.drop(model=f'path = "{elsewhere}/model.onnx"', precision='"fp32"')
-    ended(host, "tiny.toml")
+    ended(host, "tiny.toml", "linked.toml")
     reconfigure(host, 'roots = ["', f'roots = ["{elsewhere}", "')
     daemon.send_signal(signal.SIGHUP)
     host.wait(lambda: phase(host, "tiny.toml") == "stalled", "it was not let in")  # read, and no model
     assert "access.roots: " in host.log.read_text()
+    host.wait(lambda: "x: unknown key" in problem(ended(host, "linked.toml")["linked.toml"]), "the link was not let in")
 
 
 LIMITS: dict[str, tuple[str, str, str]] = {

@@ -20,6 +20,7 @@ from trtd.daemon.devices import occupy
 from trtd.daemon.ending import CANCELLED
 from trtd.daemon.evidence import Evidence, leave
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
+from trtd.daemon.spec_file import check_link
 from trtd.daemon.wire import LONGEST_TEXT, BuilderJob, as_failure, outcome_data
 from trtd.errors import GateMissed, TrtdError, WorkerOutOfMemory
 from trtd.pipeline import build as pipeline
@@ -132,6 +133,8 @@ class _Build:
         return Outcome(self._digest, engines)
 
     def _engines(self) -> tuple[EngineOutcome, ...]:
+        if self._job.roots is not None:
+            check_link(self._job.spec, (self._registry.root, *self._job.roots))
         text = read_text(self._job.spec, _SPEC)
         # These are the file's very bytes: the text was decoded strictly, without a byte-order mark.
         self._digest = PREFIX + hashlib.sha256(text.encode()).hexdigest()

@@ -77,7 +77,7 @@ class Scanner:
         lists_budget: float = 0.001,
     ) -> None:
         self._registry = registry
-        self._specs = SpecFolder(registry.specs, settle_spec_s, settle_s)
+        self._specs = SpecFolder(registry.specs, roots, settle_spec_s, settle_s)
         self._inputs = Inputs(registry, roots)
         self._lists = Lists(self._inputs, settle_s, lists_budget)
         self._live = LiveVersions(registry)
