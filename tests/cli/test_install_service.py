@@ -155,7 +155,7 @@ def test_another_registry_and_configuration(install: Install, tmp_path: Path, mo
     install("--root", root, "--registry", "/srv/engines", "--config", config)
     unit = (root / UNIT).read_text()
     assert setting(unit, "ExecStart")[0].endswith(f" run --registry /srv/engines --config {config}")
-    assert setting(unit, "ReadWritePaths") == ["/srv/engines", f"-{tmp_path}/prom"]
+    assert setting(unit, "ReadWritePaths") == ["/srv/engines", f"-{tmp_path}/prom", "-/run/lock"]
     assert setting(unit, "TimeoutStopSec") == ["330"]
     assert "d /srv/engines/specs " in (root / "etc/tmpfiles.d/trtd.conf").read_text()
     monkeypatch.setenv("TRTD_CONFIG", str(config))

@@ -65,7 +65,7 @@ class Scene:
         self.start()
         self.known.clear()
         self.told = 0
-        self.scanner.restore(memories)
+        self.scanner.restore(memories.items())
 
     def spec(self, name: str = "a.toml", *, head: str = "", model: str = "", data: str = "../data") -> Path:
         """Write a spec, at once and in place."""

@@ -64,6 +64,12 @@ class StandInShell:
         self.reconciler.restore([(key, save.memory) for key, save in self.saved.items()], self.now)
         self.step(CAPACITY)
 
+    def lose_state(self) -> None:
+        """The state database is removed while no daemon runs."""
+        self.saved.clear()
+        self.paused.clear()
+        self.boot()
+
     @property
     def now(self) -> Now:
         return Now(self.mono_s, self.wall_s)
@@ -87,6 +93,9 @@ class StandInShell:
         for key in sorted(self.world.specs):
             seen = self.world.look(key)
             if seen != self.told.get(key):
+                recorded = self.world.recorded(key) if key not in self.told and seen.facts is not None else None
+                if recorded is not None and key not in self.saved:
+                    self.step(recorded)
                 self.told[key] = seen
                 self.step(Seen(seen))
         self.scanned = True
@@ -147,7 +156,7 @@ class StandInShell:
         assert start.reasons
         engines = {engine for engine, _ in told.facts.engines}
         assert all(engines.isdisjoint(dict(b.facts.engines)) for b in self.running.values()), "two builds of one engine"
-        builder = self.running[key] = StandInBuilder(start, told.facts)
+        builder = self.running[key] = StandInBuilder(start, told, told.facts)
         if start.attempt % 2:  # every other one is quick
             builder.look(self.world)
         self.builds += 1

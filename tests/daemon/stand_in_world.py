@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from trtd.daemon.memory import Basis
 from trtd.daemon.messages import (
     EngineOutcome,
     Failure,
     Observed,
     Outcome,
+    Recorded,
     SpecFacts,
     Start,
 )
@@ -63,6 +65,7 @@ class StandInWorld:
     moving: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
     live: dict[str, tuple[int, str]] = field(default_factory=dict)
+    evidence: dict[tuple[str, int], Basis] = field(default_factory=dict)
     versions: int = 0
 
     def look(self, key: str) -> Observed:
@@ -81,6 +84,17 @@ class StandInWorld:
         listing, tools = f"listing {self.listings[key]}", (("tool", str(self.tools)),)
         return Observed(key, repr(spec), facts, None, listing, tools, versions, key not in self.moving)
 
+    def recorded(self, key: str) -> Recorded | None:
+        """What the records of a spec's live versions say, if they agree."""
+        facts = self.specs[key].facts
+        found = [(e, self.live[e][0]) for e, _ in facts.engines if e in self.live]
+        said = {self.evidence.get(version) for version in found}
+        basis = said.pop() if len(said) == 1 and len(found) == len(facts.engines) else None
+        if basis is None or not self.specs[key].valid:
+            return None
+        engines = tuple(EngineStatus(engine, "", version) for engine, version in found)
+        return Recorded(key, basis.spec_digest, basis.inputs_digest, basis.tools, engines)
+
     def publish(self, engine: str, content: str) -> int:
         self.versions += 1
         self.live[engine] = (self.versions, content)
@@ -92,6 +106,7 @@ class StandInBuilder:
     """A build process: reads the spec some time after its start, publishes some time later, then ends."""
 
     start: Start
+    told: Observed
     facts: SpecFacts
     stop: bool = False
     outcome: Outcome | None = None
@@ -122,6 +137,9 @@ class StandInBuilder:
             one: Fate = "good" if fate == "half" and not last else "backoff" if fate == "half" else fate
             made.append(self._engine(world, spec, engine, precision, "never" if spec.hopeless and last else one))
         self.outcome = Outcome(repr(spec), tuple(made))
+        if not any(engine.failure or engine.unchanged for engine in made):
+            seen = Basis(repr(spec), self.told.inputs_digest, self.told.tools)
+            world.evidence |= {(e.status.name, e.status.version or 0): seen for e in made}
 
     def _engine(self, world: StandInWorld, spec: StandInSpec, engine: str, precision: str, fate: Fate) -> EngineOutcome:
         content = f"{engine} of {replace(spec, priority=0)} from {self.data} with {self.tools}"

@@ -22,11 +22,13 @@ from trtd.daemon import building
 from trtd.daemon.build_logs import KEPT, prune
 from trtd.daemon.cancel import Cancel, Cancelled
 from trtd.daemon.devices import LOCK_DIR, occupy
+from trtd.daemon.evidence import Evidence, find
+from trtd.daemon.inputs import InputSet
 from trtd.daemon.messages import Outcome
 from trtd.daemon.wire import BuilderJob, outcome_from
 from trtd.errors import DataError
 from trtd.pipeline.build import Request
-from trtd.registry.manifest import read_manifest
+from trtd.registry.manifest import read_manifest, verify_files
 from trtd.store.digest import file_digest
 
 StandIn = Callable[[str, str], None]
@@ -98,7 +100,8 @@ def test_by_hand_it_builds_and_tells_what_it_does(own: Workshop) -> None:
 
 def test_figures_are_those_of_the_live_version(made: Nursery, shop: Workshop) -> None:
     """`trtd status` would praise an engine by another one's figures."""
-    outcome = made.run(tiny(shop)).outcome
+    listings, tools = ((InputSet("data", "../images"), "1" * 64),), (("onnxruntime", "1"),)
+    outcome = made.run(tiny(shop), listings=listings, tools=tools).outcome
     int8, fp16 = outcome.engines
     report = json.loads((shop.registry.record("tiny-int8", 1) / "report.json").read_bytes())
     assert [engine.built for engine in outcome.engines] == [False, False]
@@ -111,6 +114,9 @@ def test_figures_are_those_of_the_live_version(made: Nursery, shop: Workshop) ->
     assert abs(int8.status.published_at - time.time()) < 86400
     assert int8.plan_digest == read_manifest(shop.registry, "tiny-int8", 1).build_digest
     assert fp16.plan_digest != int8.plan_digest
+    left = find(shop.registry, {"tiny-int8": 1, "tiny-fp16": 1})
+    assert left == (Evidence(outcome.spec_digest, listings, tools), (int8.status, fp16.status))
+    verify_files(shop.registry, "tiny-int8", 1)  # it belongs there
 
 
 def test_a_missed_gate_tells_its_figures_where_nothing_is_published(made: Nursery, shop: Workshop) -> None:
@@ -389,6 +395,8 @@ def test_a_job_survives_its_file() -> None:
         threads=4,
         device="GPU-1",
         stalled_plans=("sha256:1",),
+        listings=((InputSet("registry", os.fsdecode(b"\xff"), 3), "1" * 64),),
+        tools=(("onnxruntime", "1"),),
     )
     least = BuilderJob(Path("/r/specs/a.toml"), Path("/r"))
     assert all(value != asdict(least)[key] for key, value in asdict(full).items() if key not in ("spec", "registry"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trtd.daemon.devices import CPU, LOCK_DIR, devices, lock_file, occupy
+from trtd.daemon.devices import CPU, LOCK_DIR, SHARED_LOCKS, devices, lock_file, occupy
 from trtd.errors import RegistryBusy, StorageError
 
 # As the driver 580 writes it, tabs included.
@@ -92,7 +92,39 @@ def test_lock_files_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert lock_file("../../etc/x").parent == tmp_path
     assert lock_file("0000:01:00.0") == tmp_path / "trtd-0000_01_00_0.lock"
     monkeypatch.delenv(LOCK_DIR)
-    assert lock_file(UUID).parent in (Path("/run/lock"), Path("/tmp"))
+    assert lock_file(UUID).parent in SHARED_LOCKS
+
+
+def test_a_lock_is_open_to_all_who_build_on_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever came first would keep everybody else from the GPU until the machine is started anew."""
+    monkeypatch.setenv(LOCK_DIR, str(tmp_path / "locks"))
+    umask = os.umask(0o027)
+    try:
+        with occupy(UUID):
+            assert lock_file(UUID).stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(umask)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_another_user_takes_the_lock_that_the_first_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock files stay; in a sticky folder an open that might create one is refused to all but its owner."""
+    folder = Path("/run/lock/trtd-test")
+    folder.mkdir(mode=0o1777, exist_ok=True)
+    folder.chmod(0o1777)
+    monkeypatch.setenv(LOCK_DIR, str(folder))
+    code = (
+        "import os, sys; from trtd.daemon.devices import occupy\n"
+        "os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))\n"
+        f"with occupy({UUID!r}): print('mine')"
+    )
+    try:
+        for user in ("64001", "64002"):
+            ran = subprocess.run([sys.executable, "-c", code, user], capture_output=True, text=True)
+            assert ran.stdout == "mine\n", ran.stderr
+    finally:
+        lock_file(UUID).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def test_a_lock_folder_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -460,8 +460,8 @@ def test_folders_to_watch_begin_with_those_of_most_specs(scene: Scene) -> None:
     scene.spec("c.toml", data="../two")
     scene.settle()
     root = scene.registry.root
-    specs, models, *rest = scene.scan().folders
-    assert (specs, models) == (root / "specs", root / "models")
+    specs, models, top, *rest = scene.scan().folders
+    assert (specs, models, top) == (root / "specs", root / "models", root)
     assert [folder for folder in rest if not folder.is_relative_to(models)] == [root / "two", root / "one"]
 
 
@@ -533,3 +533,15 @@ def test_check_names_the_line(inputs: Inputs, tmp_path: Path) -> None:
     spec.write_text('[model]\npath = "/etc/passwd"\n')
     with pytest.raises(SpecError, match=r"a\.toml:2: model\.path"):
         inputs.check(spec, [(InputSet("model", "/etc/passwd"), ("model", "path"))])
+
+
+def test_what_was_lost_in_a_burst_is_looked_for_everywhere(tmp_path: Path) -> None:
+    """A model whose event was dropped would be built an hour later: sets without a hint are listed in turns."""
+    scene = Scene(tmp_path, budget=0.0)
+    scene.spec()
+    [before] = scene.settled()
+    (scene.data / "1.png").write_bytes(b"more")
+    assert scene.scan(PERIOD_S).seen == []
+    result = scene.scanner.scan(scene.now, anything=True)
+    assert [observed.settled for observed in result.seen] == [False]
+    assert scene.settled()[0].inputs_digest != before.inputs_digest

@@ -198,6 +198,13 @@ class Daemon(RuleBasedStateMachine):
         self.shell.boot()
         self.shell.scan()
 
+    @rule(scan=st.booleans())
+    def lose_the_state_database(self, scan: bool) -> None:
+        """What is published, and the records of it, are all that the next daemon knows."""
+        self.shell.lose_state()
+        if scan:
+            self.shell.scan()
+
     @invariant()
     def all_is_well(self) -> None:
         self.shell.check()

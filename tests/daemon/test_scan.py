@@ -489,7 +489,7 @@ def test_a_torn_memory_is_found_out_anew(scene: Scene, text: str) -> None:
     scene.spec()
     [before] = scene.settled()
     scene.start()
-    scene.scanner.restore({"a.toml": text, "no such.toml": text})
+    scene.scanner.restore([("a.toml", text), ("no such.toml", text)])
     scene.known.clear()
     assert scene.settled() == [before]
     assert scene.gone == ["no such.toml"]
@@ -503,7 +503,7 @@ def test_what_another_version_wrote_is_read_anew(scene: Scene) -> None:
     memory["reading"]["facts"]["target"] = "what nobody builds for any more"
     scene.start()
     scene.known.clear()
-    scene.scanner.restore({"a.toml": json.dumps(memory)})
+    scene.scanner.restore([("a.toml", json.dumps(memory))])
     assert scene.settled() == [before]
 
 

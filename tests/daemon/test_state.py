@@ -182,9 +182,9 @@ def test_the_next_daemon_gets_the_memories_and_the_last_word_counts(registry: Re
     state.save(Save(subject("a.toml"), "another spec under its name"))
     state.flush()
     state.close()
-    loaded = State.open(registry).load()
-    assert loaded.memories == {"a.toml": "another spec under its name", "again.toml": "memory of again.toml"}
-    assert loaded.scans == {}
+    heir = State.open(registry)
+    assert dict(heir.memories()) == {"a.toml": "another spec under its name", "again.toml": "memory of again.toml"}
+    assert dict(heir.scans()) == {}
 
 
 def test_what_could_not_be_written_is_written_later(

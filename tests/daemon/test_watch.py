@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from watchdog.observers import inotify_c
 
 from tests.daemon.scene import PERIOD_S, Scene, replace_atomically
 from trtd.daemon import mounts
-from trtd.daemon.observer import Hear, Observer
+from trtd.daemon.hints import MOST_FOLDERS, Gathering, Hints
+from trtd.daemon.observer import IN_Q_OVERFLOW, Hear, Observer
 from trtd.daemon.watch import GRACE_S, LONGEST_RETRY_S, RETRY_S, Watcher
 
 DEADLINE_S = 30.0
@@ -288,6 +291,32 @@ def test_one_overflow_is_forgiven(post: Post) -> None:
         post.watcher.checked([post.folder], post.now)
     assert post.watcher.overflows == 3
     assert post.mode(post.folder) == ("events", "")
+
+
+def test_events_that_the_kernel_dropped_may_have_meant_anything(post: Post) -> None:
+    """watchdog goes on as if nothing had happened: what they were about would stay unknown for an hour."""
+    post.follow(post.folder)
+    post.quiet()
+    reader = vars(inotify_c).get("InotifyFD") or vars(inotify_c)["Inotify"]
+    overflow = struct.pack("iIII", -1, IN_Q_OVERFLOW, 0, 0)  # as inotify(7) has it
+    assert len(list(reader._parse_event_buffer(overflow))) == 1
+    assert post.watcher.take() == Hints(any=True, lost=True)
+    assert post.watcher.overflows == 1
+    assert post.watcher.take() == Hints()
+
+
+def test_hints_at_more_folders_than_are_kept_mean_anything() -> None:
+    """A copied tree of models would be hinted at in part, and the rest be found by chance."""
+    wakes: list[None] = []
+    gathering = Gathering(lambda: wakes.append(None))
+    for number in range(MOST_FOLDERS + 1):
+        gathering.add({Path(f"/models/{number}")})
+    taken = gathering.take()
+    assert (taken.lost, taken.any, len(taken.folders)) == (True, True, MOST_FOLDERS)
+    assert gathering.take() == Hints()
+    gathering.lose()
+    assert gathering.take() == Hints(any=True, lost=True)
+    assert len(wakes) == 2
 
 
 def test_an_event_before_or_soon_after_the_scan_is_no_overflow(post: Post) -> None:

@@ -40,6 +40,12 @@ class Host:
         self.processes: list[subprocess.Popen[bytes]] = []
         (self.registry.root / "trtd.toml").write_text(CONFIG.format(root=workshop.folder))
 
+    def configure(self, **watch: float) -> None:
+        """Set keys of ``[watch]`` beside those that all tests have."""
+        lines = "".join(f"{key} = {value}\n" for key, value in watch.items())
+        text = CONFIG.format(root=self.workshop.folder).replace("[watch]\n", f"[watch]\n{lines}")
+        (self.registry.root / "trtd.toml").write_text(text)
+
     def start(self, **environment: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "trtd", "run", "--registry", str(self.registry.root)]
         with self.log.open("ab") as output:

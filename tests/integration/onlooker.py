@@ -15,15 +15,17 @@ LOOK_S = 0.02
 
 
 class Onlooker:
-    """Reads the state database of a host's registry.
-
-    Attributes:
-        reads_from: the registry, wherever it lies by now.
-    """
+    """Reads the state database of a host's registry."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self._reader = SnapshotReader(host.registry)
+
+    def start(self, **environment: str) -> int:
+        """Start a daemon and wait for its first scan; its process."""
+        pid = self.host.start(**environment).pid
+        self.until(self.is_up, "it did not start")
+        return pid
 
     def close(self) -> None:
         self._reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -66,6 +67,27 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(host: Host) -> None:
         assert host.registry.versions(name)
         assert whole(host.registry, name)
     assert list(host.registry.staging.iterdir()) == []
+
+
+def test_a_lost_state_database_costs_no_build(host: Host) -> None:
+    """Each spec would start a process to find that nothing is to do, and what waits for approval would be built."""
+    host.drop("auto", precision='["fp16", "fp32"]')
+    spec = host.drop("edited", precision='"fp32"')
+    daemon = host.start()
+    host.wait(lambda: host.phase("auto.toml") == host.phase("edited.toml") == "ready", "they never became ready")
+    before = {s["key"]: s["engines"] for s in host.status()["data"]["subjects"]}
+    daemon.kill()
+    daemon.wait()
+    for file in host.registry.private.glob("state.db*"):
+        file.unlink()
+    spec.write_text(spec.read_text() + "# edited\n")
+    host.log.write_text("")
+    host.start()
+    host.wait(lambda: host.phase("auto.toml") == host.phase("edited.toml") == "ready", "they never became ready again")
+    started = [line for line in host.log.read_text().splitlines() if '"event": "started"' in line]
+    assert [json.loads(line)["message"] for line in started] == ["edited: started: the spec changed"]
+    after = {s["key"]: s["engines"] for s in host.status()["data"]["subjects"]}
+    assert after == before
 
 
 def test_a_killed_worker_is_told_and_tried_again(host: Host) -> None:

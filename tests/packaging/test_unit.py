@@ -15,6 +15,7 @@ import pytest
 from tests.packaging import under_filter
 from tests.workshop import Workshop
 from trtd.daemon.config import Config, config_from_text
+from trtd.daemon.devices import SHARED_LOCKS
 from trtd.daemon.unit import (
     DEFAULT_REGISTRY,
     Installation,
@@ -38,6 +39,7 @@ needs_filter = pytest.mark.skipif(
     platform.machine() != "x86_64" or not under_filter.HEADER.exists(), reason="needs x86-64 and the kernel's headers"
 )
 
+LOCKS = "-/run/lock"
 REAL = ("/bin/true",)  # systemd checks that the program is there
 PLAIN = Installation(REAL, DEFAULT_REGISTRY)
 VARIANTS = {
@@ -116,6 +118,17 @@ def test_gpus_stay_reachable() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_locks_of_gpus_are_those_of_the_machine(variant: str) -> None:
+    """In a /tmp of its own the service would lock a GPU for itself, and somebody else's build would time both."""
+    unit = system_unit(VARIANTS[variant])
+    assert LOCKS in values(unit, "ReadWritePaths")
+    assert values(unit, "PrivateTmp") == ["yes"]
+    (line,) = [line for line in shipped("trtd.tmpfiles").splitlines() if line.startswith("d /run/")]
+    assert line.split() == ["d", str(SHARED_LOCKS[0]), "1777", "root", "root", "-"]
+    assert SHARED_LOCKS[0].is_relative_to(LOCKS.removeprefix("-"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_the_registry_is_one_mount(variant: str) -> None:
     """Each writable path is a mount of its own: publishing, a rename from .trtd/ to engines/, would fail with EXDEV."""
     unit = system_unit(VARIANTS[variant])
@@ -124,7 +137,7 @@ def test_the_registry_is_one_mount(variant: str) -> None:
         assert values(unit, "StateDirectory") == ["trtd"]
     else:
         assert values(unit, "StateDirectory") == []
-        assert values(unit, "ReadWritePaths") == [quoted(registry)]
+        assert values(unit, "ReadWritePaths") == [quoted(registry), LOCKS]
     inside = [path for path in values(unit, "ReadWritePaths") if path.strip('"-').startswith(f"{registry}/")]
     assert inside == []
     assert values(unit, "ProtectSystem") == ["strict"]
@@ -155,7 +168,7 @@ def test_paths_are_spelt_as_systemd_reads_them() -> None:
     unit = system_unit(VARIANTS["awkward"])
     run = '/bin/true -m "a$$b %%h" run --registry "/srv/my $$HOME %%h; engines" --config "/etc/my #1.toml"'
     assert values(unit, "ExecStart") == [run]
-    assert values(unit, "ReadWritePaths") == ['"/srv/my $HOME %%h; engines"']
+    assert values(unit, "ReadWritePaths") == ['"/srv/my $HOME %%h; engines"', LOCKS]
     for path in ('/a"b', "/a'b", "/a\\b", "/a\nExecStartPre=/bin/sh", "/\udcff", "/a\x7f"):
         with pytest.raises(UsageError, match="cannot spell"):
             system_unit(Installation(REAL, Path(path)))

@@ -86,6 +86,8 @@ def test_the_crash_site_is_the_dying_threads_innermost_frame() -> None:
         "Failed to allocate memory for requested buffer of size 12",
         "ResourceExhaustedError: Out of memory error on GPU 0",
         "OSError: [Errno 12] Cannot allocate memory",
+        "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+        "ImportError: libopenblas.so: failed to map segment from shared object",
     ],
 )
 def test_the_libraries_words_for_want_of_memory(text: str) -> None:

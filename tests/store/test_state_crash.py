@@ -169,7 +169,7 @@ def test_kill_9_while_a_damaged_file_is_put_aside(path: Path, step: str) -> None
     path.write_text("damaged " * 2000)
     assert run_in_child(lambda: StateStore.open(path), step) == -signal.SIGKILL
     store = StateStore.open(path)
-    assert store.load() == []
+    assert list(store.load()) == []
     store.close()
     assert generation_in(path) == 0
     write(path, 1)

@@ -82,7 +82,7 @@ def test_the_daemon_tells_of_itself() -> None:
     text = "\n".join(shown(DIGITS))
     for words in (
         "process 4242, up 3 h 20 min, trtd 0.1.0",
-        "812, the last 4 s ago in 31.2 ms; 2 changes came without an event",
+        "812, the last 4 s ago in 31.2 ms; events were lost 2 times",
         "events of 1 folder",
         "polling /mnt/data: NFS sends no events",
         "degraded: metrics: the port is taken",

@@ -54,4 +54,5 @@ def run(args: argparse.Namespace) -> int:
     screen.line("  engines/  what is published: a Triton model repository")
     screen.line("  records/  manifest, report and calibration table of every version")
     screen.line(f"next: trtd build SPEC --registry {args.directory}")
+    screen.line(f"or:   trtd run --registry {args.directory}, which builds what is put into specs/")
     return 0

@@ -65,12 +65,15 @@ def run(args: argparse.Namespace) -> int:
     verified = verify(files[0].text, user=args.user, force=args.force)
     done = write(files, force=args.force, dry_run=args.dry_run)
     following = _next_steps(args, registry)
+    removal = _removal(args, files)
     notes += [] if verified is not None else ["systemd-analyze is not here: the unit was not checked"]
     if args.json:
         told = [{"path": f.path, "purpose": f.purpose, "action": done[f.path], "text": f.text} for f in files]
-        emit("install-service", {"files": told, "verified": verified, "notes": notes, "next": following})
+        steps = {"next": following, "remove": removal}
+        emit("install-service", {"files": told, "verified": verified, "notes": notes, **steps})
     else:
         _show(args, files, done, verified, notes, following)
+        _print_steps("to remove it again, and leave the registry as it is:", removal)
     return 0
 
 
@@ -175,6 +178,19 @@ def _next_steps(args: argparse.Namespace, registry: Path) -> list[dict[str, str]
     return [{"type": "sudo " + command, "why": why} for command, why in steps]
 
 
+def _removal(args: argparse.Namespace, files: Sequence[UnitFile]) -> list[dict[str, str]]:
+    """What undoes all of it. The registry, and the user that owns it, stay."""
+    sudo, control = ("", "systemctl --user") if args.user else ("sudo ", "systemctl")
+    root = Path(os.path.abspath(args.root or "/"))
+    paths = shlex.join(str(Path("/", file.path.relative_to(root))) for file in files)
+    steps = [
+        (f"{control} disable --now trtd", "it stops, and starts no more"),
+        (f"rm {paths}", "what was written here"),
+        (f"{control} daemon-reload", "systemd forgets the unit"),
+    ]
+    return [{"type": sudo + command, "why": why} for command, why in steps]
+
+
 def _show(
     args: argparse.Namespace,
     files: Sequence[UnitFile],
@@ -196,6 +212,13 @@ def _show(
         screen.line("systemd-analyze verify: nothing to complain about")
     for note in notes:
         screen.line(f"note: {note}")
-    screen.line("next:")
-    for step in following:
+    _print_steps("next:", following)
+
+
+def _print_steps(title: str, steps: Sequence[dict[str, str]]) -> None:
+    from trtd.ui.text import Screen
+
+    screen = Screen(sys.stdout)
+    screen.line(title)
+    for step in steps:
         screen.line(f"  {step['type']:<50}  # {step['why']}")

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import faulthandler
     import os
+    from contextlib import suppress
     from importlib.metadata import PackageNotFoundError, version
 
     from trtd.daemon import log
@@ -27,14 +29,20 @@ def run(args: argparse.Namespace) -> int:
     from trtd.daemon.notify import Notifier
     from trtd.daemon.parts import open_parts
 
+    with suppress(RuntimeError, OSError, ValueError):  # there is no standard error
+        faulthandler.enable()  # the watchdog of systemd ends a loop that hangs by SIGABRT: the log says where it hung
     registry = find_registry(args.registry)
     config = load_config(args.config, registry.root)
-    log.set_up(config.log.level, "json" if args.json else config.log.format)
+    log.set_up(config.log.level, config.log.format, fixed="json" if args.json else None)
     try:
         own = version("trtd")
     except PackageNotFoundError:  # run from its source
         own = "0"
     notifier = Notifier.take(os.environ)
+    told = log.Log()
+    source = f"configured by {config.file}" if config.file else "not configured: all defaults hold"
+    told.info(f"trtd {own} starts on {registry.root}, {source}", version=own, pid=os.getpid())
     with open_parts(registry, config, args.config, own, notifier) as parts:
         Daemon(parts).run()
+    told.info("ended")
     return 0

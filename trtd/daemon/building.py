@@ -18,7 +18,9 @@ from trtd.daemon.build_logs import prune
 from trtd.daemon.cancel import Cancel, Cancelled
 from trtd.daemon.devices import occupy
 from trtd.daemon.ending import CANCELLED
+from trtd.daemon.evidence import Evidence, leave
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
+from trtd.daemon.spec_file import check_link
 from trtd.daemon.wire import LONGEST_TEXT, BuilderJob, as_failure, outcome_data
 from trtd.errors import GateMissed, TrtdError, WorkerOutOfMemory
 from trtd.pipeline import build as pipeline
@@ -90,6 +92,7 @@ def run(job_file: Path, events_fd: int, cancel: Cancel, *, limited: bool) -> Non
     job = BuilderJob.from_json(job_file.read_bytes())
     teller = Teller(events_fd, Registry(job.registry))
     outcome = _Build(job, teller, cancel, limited).outcome()
+    leave(Registry(job.registry), Evidence(outcome.spec_digest, job.listings, job.tools), outcome)
     teller.tell("outcome", outcome=outcome_data(outcome))
 
 
@@ -130,6 +133,8 @@ class _Build:
         return Outcome(self._digest, engines)
 
     def _engines(self) -> tuple[EngineOutcome, ...]:
+        if self._job.roots is not None:
+            check_link(self._job.spec, (self._registry.root, *self._job.roots))
         text = read_text(self._job.spec, _SPEC)
         # These are the file's very bytes: the text was decoded strictly, without a byte-order mark.
         self._digest = PREFIX + hashlib.sha256(text.encode()).hexdigest()

@@ -48,7 +48,7 @@ def ask(registry: Registry, command: ControlCommand, name: str = "", timeout_s: 
         hint = f"start one: trtd run --registry {root}"
         raise EnvironmentMissing("no daemon runs on this registry", hint=hint, where=root) from error
     except PermissionError as error:
-        hint = "run as the user who runs the daemon; `trtd status` tells its process"
+        hint = "run as the user who runs the daemon (`trtd status` tells its process), or join the group of specs/"
         raise EnvironmentMissing("the daemon takes no commands from you", hint=hint, where=root) from error
     except TimeoutError as error:
         raise _silent(root, f"the daemon did not answer within {timeout_s:g} s") from error

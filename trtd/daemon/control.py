@@ -1,6 +1,7 @@
 """Where people's commands reach the daemon: the other end of :mod:`trtd.daemon.client`.
 
-Only the user who runs the daemon, and root, may connect. Nothing here waits, and nothing that a client does or leaves
+The user who runs the daemon and root may connect, and so may the group of ``specs/`` where it may write there: who adds
+and removes specs may also pause and retry them. Nothing here waits, and nothing that a client does or leaves
 undone is an error of the daemon's.
 """
 
@@ -11,7 +12,9 @@ import errno
 import os
 import selectors
 import socket
+import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtd.daemon.control_line import (
@@ -71,6 +74,7 @@ class ControlServer:
 
     def __init__(self, registry: Registry) -> None:
         self._path = registry.private / SOCKET_NAME
+        self._specs = registry.specs
         self._now_mono_s = 0.0  # of the last call of handle
         self._selector = selectors.EpollSelector()  # its own descriptor is ready when one of those inside is
         self._connections: set[_Connection] = set()
@@ -158,6 +162,7 @@ class ControlServer:
                     listener.bind(address)
                 try:
                     listener.listen(CONNECTIONS)
+                    _open_to_authors(temporary, self._specs)
                     self._inode = os.lstat(temporary).st_ino
                     os.replace(temporary, self._path)
                 except OSError:
@@ -243,3 +248,13 @@ class ControlServer:
         with contextlib.suppress(KeyError):
             self._selector.unregister(connection.socket)
         connection.socket.close()
+
+
+def _open_to_authors(socket_file: Path, specs: Path) -> None:
+    """Let the group in that may write specs. Where that cannot be arranged the socket stays the owner's."""
+    with contextlib.suppress(OSError):
+        status = os.stat(specs)
+        if status.st_mode & stat.S_IWGRP:
+            if os.lstat(socket_file).st_gid != status.st_gid:
+                os.chown(socket_file, -1, status.st_gid)
+            os.chmod(socket_file, 0o660)

@@ -13,10 +13,10 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from trtd.errors import TrtdError, UsageError, from_json
-from trtd.status import Problem
+from trtd.status import Problem, fields_of
 
 ControlCommand = Literal["pause", "resume", "retry", "cancel", "reload", "ping"]
 COMMANDS: tuple[ControlCommand, ...] = get_args(ControlCommand)
@@ -68,7 +68,8 @@ def read_command(line: bytes) -> tuple[ControlCommand, str]:
 
 
 def write_answer(text: str, problem: Problem | None) -> bytes:
-    answer: dict[str, Any] = {"ok": True, "text": text} if problem is None else {"ok": False, "problem": vars(problem)}
+    told = {"text": text} if problem is None else {"problem": fields_of(problem)}
+    answer = {"ok": problem is None, **told}
     return json.dumps(answer).encode() + b"\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from trtd.status import WatchStatus
 
 JITTER = 0.1
 BURST_S = 0.4  # a burst that does not end is looked into this often
-BREATH = 4.0  # after a scan, events cause none for so many times as long: in a busy folder they never end
+BREATH = 4.0  # after a scan, events cause none for so many times as long: in a busy folder they never end …
+CREDIT_S = 15.0  # … but so much of it is given in advance: who edits a spec now and then does not wait
 
 
 class Inventory:
@@ -29,7 +30,7 @@ class Inventory:
         scans, scan_s, scanned_at: how many scans there were, how long the last took, and when it was (wall clock).
     """
 
-    def __init__(self, parts: Parts, do: Performer, remembered: dict[str, str]) -> None:
+    def __init__(self, parts: Parts, do: Performer, remembered: Iterable[tuple[str, str]]) -> None:
         self.scans, self.scan_s = 0, 0.0
         self.scanned_at: float | None = None
         self._parts = parts
@@ -37,10 +38,11 @@ class Inventory:
         self._scanner = do.scanner = self._new_scanner(remembered)
         self._watcher: Watcher | None = None
         self._hinted: set[Path] = set()
+        self._anything = False  # hints may have been lost
         self._first_hint_mono_s: float | None = None
         self._hint_mono_s: float | None = None  # when to scan because of hints
         self._period_mono_s = 0.0  # when to scan in any case
-        self._rested_mono_s = 0.0  # when the scan before has been paid for
+        self._rested_mono_s = 0.0  # when all scans that events caused have been paid for
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Begin to watch; ``wake`` is called from other threads when there was an event."""
@@ -74,12 +76,12 @@ class Inventory:
     def renew(self, now: Now) -> None:
         """The configuration has changed: what settles when, which folders may be read, what policy holds."""
         former = self._scanner
-        self._scanner = self._do.scanner = self._new_scanner({key: former.memory(key) for key in self._do.observed})
+        self._scanner = self._do.scanner = self._new_scanner((key, former.memory(key)) for key in self._do.observed)
         for observed in list(self._do.observed.values()):
             self._see(observed, now)
         self._period_mono_s = now.mono_s
 
-    def _new_scanner(self, remembered: dict[str, str]) -> Scanner:
+    def _new_scanner(self, remembered: Iterable[tuple[str, str]]) -> Scanner:
         registry, watch = self._parts.registry, self._parts.config.watch
         roots = tuple(Path(os.path.realpath(root)) for root in (registry.root, *self._parts.config.roots))
         made = Scanner(registry, roots=roots, settle_spec_s=watch.settle_spec_s, settle_s=watch.settle_s)
@@ -92,15 +94,19 @@ class Inventory:
         if hints is None or not hints.any:
             return
         self._hinted |= hints.folders
+        self._anything |= hints.lost
         self._first_hint_mono_s = self._first_hint_mono_s or now.mono_s
         quiet_mono_s = min(now.mono_s + self._parts.config.watch.debounce_s, self._first_hint_mono_s + BURST_S)
-        self._hint_mono_s = max(quiet_mono_s, self._rested_mono_s)
+        self._hint_mono_s = max(quiet_mono_s, self._rested_mono_s - CREDIT_S)
 
     def _scan(self, now: Now) -> None:
-        result = self._scanner.scan(now.mono_s, hinted=self._hinted)
-        self._hinted, self._first_hint_mono_s, self._hint_mono_s = set(), None, None
+        by_hint = self._hint_mono_s is not None and now.mono_s >= self._hint_mono_s
+        result = self._scanner.scan(now.mono_s, hinted=self._hinted, anything=self._anything)
+        self._hinted, self._anything, self._first_hint_mono_s, self._hint_mono_s = set(), False, None, None
         for key in result.gone:
             self._do.step(Gone(key), now)
+        for recorded in result.recorded:
+            self._do.step(recorded, now)
         for observed in result.seen:
             self._see(observed, now)
         self._do.step(Scanned(), now)
@@ -110,7 +116,8 @@ class Inventory:
             self._watcher.checked(result.changed, now.mono_s)
         self._plan_next(now, result.next_due_mono_s)
         self.scans, self.scan_s, self.scanned_at = self.scans + 1, time.monotonic() - now.mono_s, now.wall_s
-        self._rested_mono_s = now.mono_s + (1 + BREATH) * self.scan_s
+        if by_hint:
+            self._rested_mono_s = max(self._rested_mono_s, now.mono_s) + (1 + BREATH) * self.scan_s
 
     def _plan_next(self, now: Now, settled_mono_s: float | None) -> None:
         watch = self._parts.config.watch

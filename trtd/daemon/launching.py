@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from trtd.daemon.build_logs import BuilderFiles
@@ -59,6 +60,7 @@ class Launch:
                     stderr=subprocess.STDOUT,
                     pass_fds=[write_fd],
                     start_new_session=True,
+                    cwd=self.registry.root,  # whatever libraries drop lands where it can be written and found
                     env=self._environment(attempt),
                 )
         except BaseException:
@@ -70,7 +72,15 @@ class Launch:
 
     def _environment(self, attempt: int) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_BUILDS}
-        return kept | {MARKER: self.marker, ATTEMPT: str(attempt)}
+        paths = os.pathsep.join(_import_path())
+        return kept | ({"PYTHONPATH": paths} if paths else {}) | {MARKER: self.marker, ATTEMPT: str(attempt)}
+
+
+def _import_path() -> list[str]:
+    """``PYTHONPATH`` for another working folder; with trtd's own source if that is found for being in this one."""
+    named = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    source = Path(__file__).parents[2]
+    return [*named, str(source)] if source == Path.cwd() else named
 
 
 def _open(files: BuilderFiles, job: BuilderJob) -> BinaryIO:

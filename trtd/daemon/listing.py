@@ -29,7 +29,7 @@ _MODELS = frozenset(".onnx .pdmodel .pdiparams .json .plan .engine .trt".split()
 _MASK = (1 << 256) - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listing:
     """The files of one input set.
 

@@ -46,7 +46,7 @@ class _State:
     users: set[str] = field(default_factory=set)
     last: Listing | None = None
     counted: str = ""
-    remembered: set[str] = field(default_factory=set)
+    remembered: frozenset[str] = frozenset()
     settling: Settling[str] | None = None
     listed_mono_s: float = -math.inf
     due_mono_s: float = math.inf
@@ -119,7 +119,7 @@ class Lists:
             state.users.add(key)
             state.hinted = True
             if remembered and (digest := remembered.get(input_set)):
-                state.remembered.add(digest)
+                state.remembered |= {digest}
         self._leave(key, set(before).difference(self._uses[key]))
 
     def drop(self, key: str) -> None:
@@ -160,15 +160,16 @@ class Lists:
             self._folders = tuple(folder for folder, _ in counts.most_common(MAX_FOLDERS))
         return self._folders
 
-    def look(self, now_mono_s: float, hinted: Collection[str]) -> Looked:
+    def look(self, now_mono_s: float, hinted: Collection[str], anything: bool = False) -> Looked:
         """List what is new, hinted at or about to settle, and of the rest as much as the budget allows.
 
         Args:
             hinted: folders in which something happened.
+            anything: something may have happened in any of them.
         """
         due = []
         for input_set, state in self._states.items():
-            if hinted and state.last is not None and any(folder in hinted for folder in state.last.folders):
+            if anything or (hinted and state.last is not None and any(f in hinted for f in state.last.folders)):
                 state.hinted = True
             if state.wanted_mono_s() <= now_mono_s:
                 due.append(input_set)
@@ -225,4 +226,4 @@ class Lists:
                 state.due_mono_s = due if due > now_mono_s else now_mono_s + self._settle_s
                 return
         state.counted, state.settling, state.due_mono_s = found.digest, None, math.inf
-        state.remembered.clear()
+        state.remembered = frozenset()

@@ -28,6 +28,7 @@ LONGEST_FIELD = 8192
 Format = Literal["auto", "json", "text"]
 
 _ATTRIBUTE = "trtd_fields"
+_DIGEST_SHOWN = len("sha256:") + 12
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}  # syslog(3)
 
@@ -69,11 +70,16 @@ class Handler(logging.Handler):
 
     Attributes:
         lost: lines that could not be written.
+        fixed: the form that the command line asked for; it outlives a new set-up.
     """
 
-    def __init__(self, stream: TextIO | None, form: Format, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, stream: TextIO | None, form: Format, environ: Mapping[str, str], *, fixed: Format | None = None
+    ) -> None:
         super().__init__()
         self.lost = 0
+        self.fixed = fixed
+        form = fixed or form
         self._stream = stream
         self._fd = _descriptor(stream)
         self._journal = _is_journal(self._fd, environ)
@@ -100,7 +106,12 @@ class Handler(logging.Handler):
 
 
 def set_up(
-    level: str = "info", form: Format = "auto", *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ
+    level: str = "info",
+    form: Format = "auto",
+    *,
+    fixed: Format | None = None,
+    stream: TextIO | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> Handler:
     """Send the logs of the whole process, other libraries' warnings included, to ``stream``, by default stderr.
 
@@ -108,10 +119,13 @@ def set_up(
 
     Args:
         level, form: ``log.level`` and ``log.format`` of the configuration.
+        fixed: a form that holds whatever the configuration says, now and after it is read again.
     """
-    handler = Handler(stream if stream is not None else sys.stderr, form, environ)
     root = logging.getLogger()
-    for old in [found for found in root.handlers if isinstance(found, Handler)]:
+    former = [found for found in root.handlers if isinstance(found, Handler)]
+    fixed = fixed or next((old.fixed for old in former if old.fixed is not None), None)
+    handler = Handler(stream if stream is not None else sys.stderr, form, environ, fixed=fixed)
+    for old in former:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
@@ -138,7 +152,7 @@ def _json_line(record: logging.LogRecord) -> str:
 def _text_line(record: logging.LogRecord) -> str:
     at = datetime.fromtimestamp(record.created, timezone.utc).astimezone().strftime("%H:%M:%S")
     source = "" if record.name == LOGGER else f"{record.name}: "
-    fields = "".join(f"  {key}={_quoted(value)}" for key, value in _fields(record).items())
+    fields = "".join(f"  {key}={_quoted(_short(key, value))}" for key, value in _fields(record).items())
     line = f"{at} {record.levelname.lower():<7} {visible(source + _cut(record.getMessage()))}{fields}"
     if record.exc_info:  # indented, so that nothing in it can pass for a line of ours
         line += "".join(f"\n    {part}" for part in visible(_cut(_trace(record)), lines=True).splitlines())
@@ -162,6 +176,11 @@ def _plain(value: Any) -> Any:
 def _quoted(value: Any) -> str:
     text = visible(_cut(str(value)))
     return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=') else text
+
+
+def _short(key: str, value: Any) -> Any:
+    """A digest as people compare it; all of it is in JSON."""
+    return value[:_DIGEST_SHOWN] if key == "digest" and isinstance(value, str) else value
 
 
 def _cut(text: str) -> str:

@@ -45,14 +45,8 @@ class Daemon:
 
     def run(self) -> None:
         """Reconcile until SIGTERM or SIGINT."""
-        parts, do = self._parts, self._do
-        now = _now()
-        for note in filter(None, [parts.state.take_note()]):
-            do.say(note, now)
-        loaded = parts.state.load()
-        parts.reconciler.restore(loaded.memories.items(), now)
-        do.step(capacity(parts.config, [device.id for device in parts.devices]), now)
-        self._inventory = Inventory(parts, do, loaded.scans)
+        parts = self._parts
+        self._take_up(_now())
         self._describer = Describer(parts, self._inventory)
         self._chores = Chores(parts, marker(parts.registry.root))
         with selectors.DefaultSelector() as selector, self._signal_handlers():
@@ -62,6 +56,15 @@ class Daemon:
             while self._kill_mono_s is None or (parts.children.running and _now().mono_s < self._kill_mono_s):
                 self._turn(selector)
         self._end()
+
+    def _take_up(self, now: Now) -> None:
+        """Go on where the daemon before was."""
+        parts, do = self._parts, self._do
+        for note in filter(None, [parts.state.take_note()]):
+            do.say(note, now)
+        parts.reconciler.restore(parts.state.memories(), now)
+        do.step(capacity(parts.config, [device.id for device in parts.devices]), now)
+        self._inventory = Inventory(parts, do, parts.state.scans())
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         parts, do = self._parts, self._do
@@ -74,8 +77,7 @@ class Daemon:
         self._obey_signals(now)
         for news in [*parts.children.handle(now.mono_s), *parts.children.poll(now.mono_s)]:
             do.hear(news, now)
-        for request in parts.control.handle(now.mono_s):
-            parts.control.answer(request, self._answer(request, now))
+        self._serve(now)
         if self._kill_mono_s is None:
             self._reconcile(now)
         self._describer.update(now)
@@ -122,6 +124,14 @@ class Daemon:
             self._ping_mono_s = now.mono_s + interval_s
 
     # ------------------------------------------------------------------------------------- what people and systems say
+
+    def _serve(self, now: Now) -> None:
+        """What was answered is to be seen at once in `trtd status`."""
+        answers = [(request, self._answer(request, now)) for request in self._parts.control.handle(now.mono_s)]
+        if answers:
+            self._do.write_down(now)
+        for request, answer in answers:
+            self._parts.control.answer(request, answer)
 
     def _answer(self, request: Request, now: Now) -> Answer:
         try:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 from pydantic_core import to_json
 
 from trtd.daemon.messages import Observed, SpecFacts
 from trtd.errors import Retry
 from trtd.status import ConditionType, EngineStatus, Problem
 
-Pairs = tuple[tuple[str, str], ...]
+
+def pooled(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """One and the same object for all that are equal: thousands of subjects were built with the same tools."""
+    return _POOL.setdefault(pairs, pairs)
+
+
+_POOL: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
+Pairs = Annotated[tuple[tuple[str, str], ...], AfterValidator(pooled)]
 Versions = tuple[tuple[str, int | None], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Basis:
     """What a build was made from, as far as the daemon can tell."""
 
@@ -38,7 +45,7 @@ def basis_of(observed: Observed) -> Basis:
     return Basis(observed.spec_digest, observed.inputs_digest, observed.tools)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Success:
     """The last build that left nothing to do.
 
@@ -55,7 +62,7 @@ class Success:
         return any(set(versions) <= set(accepted) for accepted in self.versions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LastFailure:
     """The last build that did not succeed; it holds while what would be built is ``basis``.
 
@@ -71,7 +78,7 @@ class LastFailure:
     next_try_at: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Attributes:
     facts: of the last valid and settled observation.
@@ -101,7 +108,7 @@ class Memory:
     log: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Saved:
     """What is written. ``status``: a digest of the status that was saved with it, to save no equal one again."""
 
@@ -123,6 +130,6 @@ def write(saved: Saved) -> str:
 def read(text: str) -> Saved | None:
     """The inverse of :func:`write`; ``None`` for what it did not write."""
     try:
-        return _READER.validate_python(json.loads(text))
+        return _READER.validate_json(text)
     except (ValueError, TypeError, RecursionError):  # pydantic's ValidationError is a ValueError
         return None

@@ -26,7 +26,7 @@ class Now:
 # ---------------------------------------------------------------------------------------------------- observations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SpecFacts:
     """What reconciling needs to know of a valid spec.
 
@@ -46,7 +46,7 @@ class SpecFacts:
     memory_bytes: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why something could not be done, and what that means for trying again."""
 
@@ -54,7 +54,7 @@ class Failure:
     retry: Retry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Observed:
     """One spec as the last scan found it.
 
@@ -87,6 +87,24 @@ class Seen:
     """A spec is there, new or changed in any of what ``Observed`` holds. Unchanged ones need not be told again."""
 
     observed: Observed
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the records of a spec's live versions say, told before ``Seen`` of a spec that was not known before.
+
+    It counts where no build is remembered: the state database was lost, or the spec has another file's engines.
+
+    Attributes:
+        spec_digest, inputs_digest, tools: as in ``Observed``: what a build, the last one, found them to be right for.
+        engines: the live versions, and how they did.
+    """
+
+    key: str
+    spec_digest: str
+    inputs_digest: str
+    tools: tuple[tuple[str, str], ...]
+    engines: tuple[EngineStatus, ...]
 
 
 @dataclass(frozen=True)
@@ -180,7 +198,7 @@ class Drain:
     """The daemon is to end: start nothing any more, stop what runs."""
 
 
-InEvent = Seen | Gone | Scanned | Finished | Command | Tick | Capacity | Drain
+InEvent = Recorded | Seen | Gone | Scanned | Finished | Command | Tick | Capacity | Drain
 
 
 # ---------------------------------------------------------------------------------------------------- instructions

@@ -8,7 +8,7 @@ from trtd.daemon.memory import Memory, Pairs, basis_of
 from trtd.daemon.messages import Observed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Needs:
     """Why something is to be done; nothing is if there are no ``reasons``.
 

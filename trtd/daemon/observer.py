@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from watchdog import events
 from watchdog.observers import Observer as WatchdogObserver
+from watchdog.observers import inotify_c
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 RETIRE_S = 2.0
+IN_Q_OVERFLOW = 0x4000
 
 Hear = Callable[[frozenset[Path]], None]
 """Is told the folders in which something happened, in a thread of watchdog's."""
@@ -32,9 +36,15 @@ _FILTER: list[type[events.FileSystemEvent]] = [
 
 
 class Observer:
-    """One observer of watchdog's and its threads. Raises ``OSError`` where inotify does."""
+    """One observer of watchdog's and its threads. Raises ``OSError`` where inotify does.
 
-    def __init__(self) -> None:
+    Args:
+        lose: called, in a thread of watchdog's, when the kernel has dropped events of this process.
+    """
+
+    def __init__(self, lose: Callable[[], None] = lambda: None) -> None:
+        self.lose = lose
+        _OBSERVERS.add(self)
         self._observer: BaseObserver = WatchdogObserver()
         self._observer.start()
 
@@ -65,6 +75,33 @@ class Observer:
         with contextlib.suppress(Exception):  # it is given up: nobody is left to care
             self._observer.stop()
             self._observer.join()
+
+
+_OBSERVERS: weakref.WeakSet[Observer] = weakref.WeakSet()
+
+
+def _notice_overflows() -> None:
+    """Have all observers told when the kernel drops events: watchdog 6 keeps it to itself, 7 writes it to the log.
+
+    Source: inotify(7), IN_Q_OVERFLOW. A watchdog that reads events in another way goes without.
+    """
+    for owner in (getattr(inotify_c, name, None) for name in ("InotifyFD", "Inotify")):
+        if (parse := getattr(owner, "_parse_event_buffer", None)) is not None:
+            owner._parse_event_buffer = staticmethod(_noticing(parse))  # type: ignore[union-attr]
+
+
+def _noticing(parse: Callable[[bytes], Iterable[tuple[Any, ...]]]) -> Callable[[bytes], Iterator[tuple[Any, ...]]]:
+    def parsing(buffer: bytes) -> Iterator[tuple[Any, ...]]:
+        for event in parse(buffer):
+            if event[1] & IN_Q_OVERFLOW:
+                for observer in tuple(_OBSERVERS):
+                    observer.lose()
+            yield event
+
+    return parsing
+
+
+_notice_overflows()
 
 
 class _Ear(events.FileSystemEventHandler):

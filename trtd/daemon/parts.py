@@ -74,7 +74,8 @@ def open_parts(
         state = State.open(registry)
         opened.callback(state.close)
         groups, reason = open_groups()
-        log.info("limits of builds", kept_by="control groups" if groups else "resource limits", reason=reason)
+        keeper = "control groups" if groups else f"limits of each process, for {reason}"
+        log.info(f"memory limits of builds are kept by {keeper}")
         children = Children(registry, marker(registry.root), groups)
         opened.callback(children.close)
         opened.callback(children.kill_all)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trtd.daemon.children import Progressed
 from trtd.daemon.chronicle import Chronicle
+from trtd.daemon.heap import give_back
 from trtd.daemon.messages import (
     Answer,
     Finished,
@@ -31,6 +32,7 @@ from trtd.status import Event
 
 WRITE_EVERY_S = 0.25
 RETRY_S = 5.0
+MANY = 200  # texts at a time: what they took is worth giving back
 
 
 class Performer:
@@ -64,7 +66,7 @@ class Performer:
     def hear(self, news: Progressed | Finished, now: Now) -> None:
         """Something came from a build process."""
         if isinstance(news, Progressed):
-            self._parts.state.progress(news.key, news.stage)
+            self._parts.state.progress(news.key, news.stage, news.log)
             self._chronicle.move(news.key, news.stage)
             return
         self._parts.state.progress(news.key, None)
@@ -125,12 +127,14 @@ class Performer:
             return
         self._write_mono_s = now.mono_s + WRITE_EVERY_S
         try:
-            state.flush()
+            written = state.flush()
         except TrtdError as error:
             self._write_mono_s = now.mono_s + RETRY_S
             self.degrade("state database", f"state database: {error.message}", now)
         else:
             self.degrade("state database", "", now)
+            if written >= MANY:
+                give_back()
         if state.take_lost():
             self._gather_all(now)
 
@@ -177,6 +181,8 @@ class Performer:
             hooks_allowed=config.access.python_hooks,
             unverified_allowed=config.access.unverified,
             threads=policy.threads,
+            listings=self.scanner.listings(start.key),
+            tools=self.observed[start.key].tools,
         )
         self._started[start.attempt] = (facts.target, now.mono_s)
         self._chronicle.begin(start.key, start.attempt, self.observed[start.key].spec_digest)

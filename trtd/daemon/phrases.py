@@ -80,7 +80,7 @@ def failed_text(name: str, failure: LastFailure, failures: int) -> str:
     else:
         step = f"not tried again until its files or tools change, or: trtd retry {name}"
         if failure.problem.hint:
-            step = f"{one_line(failure.problem.hint)[: LONGEST // 2]}; {step}"
+            step = f"{one_line(failure.problem.hint)[: LONGEST // 2].rstrip('.')}; {step}"
     return f"{what} → {step}"
 
 

@@ -100,7 +100,7 @@ class Prometheus:
             return
         status, counts = self._last
         yield CounterMetricFamily(
-            "trtd_watch_overflows", "Changes that a scan found and no event had announced.", value=status.overflows
+            "trtd_watch_overflows", "Times that events of changes were lost, or may have been.", value=status.overflows
         )
         yield CounterMetricFamily("trtd_scans", "Full scans.", value=status.scans)
         yield GaugeMetricFamily("trtd_scan_duration_seconds", "Time of the last full scan.", value=status.scan_s)

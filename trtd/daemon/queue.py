@@ -16,7 +16,7 @@ from trtd.daemon.messages import Capacity
 UNLIMITED = Capacity(slots=(), memory_bytes=2**63, build_memory_bytes=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """``order``: smaller comes first; ``memory_bytes``: ``None`` if the spec says nothing."""
 

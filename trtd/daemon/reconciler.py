@@ -27,7 +27,7 @@ from dataclasses import replace
 from trtd.daemon.backoff import Timing, remaining_s
 from trtd.daemon.board import Board
 from trtd.daemon.conditions import digest_of
-from trtd.daemon.memory import Saved, basis_of, read, write
+from trtd.daemon.memory import Basis, Saved, Success, basis_of, pooled, read, write
 from trtd.daemon.messages import (
     Answer,
     Capacity,
@@ -39,6 +39,7 @@ from trtd.daemon.messages import (
     Instruction,
     Now,
     Observed,
+    Recorded,
     Save,
     Scanned,
     Seen,
@@ -139,6 +140,8 @@ class Reconciler:
         board.begin(now)
         answers: list[Answer] = []
         match event:
+            case Recorded():
+                self._recall(event)
             case Seen(observed):
                 self._see(observed)
             case Gone(key):
@@ -159,13 +162,26 @@ class Reconciler:
         board.settle()
         return [*board.out, *answers]
 
-    def _see(self, observed: Observed) -> None:
-        board, key = self._board, observed.key
-        subject = board.subjects.get(key)
+    def _recall(self, recorded: Recorded) -> None:
+        subject = self._present_subject(recorded.key)
+        memory = subject.memory
+        if memory.success is None and memory.failure is None:
+            basis = Basis(recorded.spec_digest, recorded.inputs_digest, pooled(recorded.tools))
+            versions = tuple((engine.name, engine.version) for engine in recorded.engines)
+            subject.memory = replace(memory, success=Success(basis, (versions,)), engines=recorded.engines)
+            subject.is_new = False
+
+    def _present_subject(self, key: str) -> Subject:
+        subject = self._board.subjects.get(key)
         if subject is None:
-            subject = board.subjects[key] = Subject(key)
+            subject = self._board.subjects[key] = Subject(key)
         if subject.gone:
-            board.regain(subject)
+            self._board.regain(subject)
+        return subject
+
+    def _see(self, observed: Observed) -> None:
+        board = self._board
+        subject = self._present_subject(observed.key)
         if not subject.see(observed):
             return
         board.claim(subject)

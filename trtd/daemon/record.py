@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,7 +14,7 @@ from trtd.daemon.keys import name_of
 from trtd.daemon.messages import Failure, Observed, SpecFacts
 from trtd.daemon.settle import Settling
 from trtd.daemon.spec_file import Reading, Signature
-from trtd.status import Problem
+from trtd.status import Problem, fields_of
 
 FileState = Signature | int
 """What a look at a file gave: its signature, or the number of the error."""
@@ -56,12 +57,13 @@ def remember(record: Record, counted: Mapping[InputSet, str]) -> str:
         {
             "trtd": _WRITER,
             "state": record.state if isinstance(record.state, tuple) else None,
-            "reading": asdict(reading) if reading else None,
+            "reading": reading,
             "linked": record.linked,
             "inputs_digest": record.inputs_digest,
             "counted": [[*input_set, digest] for input_set, digest in counted.items()],
         },
         separators=(",", ":"),
+        default=fields_of,
     )
 
 
@@ -80,9 +82,18 @@ def recall(key: str, text: str) -> tuple[Record, dict[InputSet, str]]:
     return record, counted
 
 
+def _shared(data: Any) -> Any:
+    """The same, with one object for all strings that are equal: thousands of specs have the same words."""
+    if isinstance(data, str):
+        return sys.intern(data)
+    if isinstance(data, list):
+        return [_shared(item) for item in data]
+    return {key: _shared(value) for key, value in data.items()} if isinstance(data, dict) else data
+
+
 def _reading(data: dict[str, Any]) -> Reading:
-    facts, fault = data["facts"], data["fault"]
-    uses: tuple[Use, ...] = tuple((InputSet(*input_set), tuple(key)) for input_set, key in data["uses"])
+    facts, fault = _shared(data["facts"]), data["fault"]
+    uses: tuple[Use, ...] = tuple((InputSet(*input_set), tuple(key)) for input_set, key in _shared(data["uses"]))
     return Reading(
         digest=data["digest"],
         facts=SpecFacts(**facts | {"engines": tuple((n, p) for n, p in facts["engines"])}) if facts else None,

@@ -9,21 +9,23 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trtd.daemon.evidence import Evidence, find
 from trtd.daemon.inputs import Inputs, InputSet, Use
 from trtd.daemon.installed import Installed, Kind
 from trtd.daemon.keys import name_of
 from trtd.daemon.lists import OUTSIDE, Lists
 from trtd.daemon.live_versions import LiveVersions
-from trtd.daemon.messages import Failure, Observed
+from trtd.daemon.messages import Failure, Observed, Recorded
 from trtd.daemon.record import Record, recall, remember
 from trtd.daemon.spec_file import failure_of
 from trtd.daemon.spec_folder import SpecFolder
 from trtd.errors import TrtdError
 from trtd.registry.layout import Registry
+from trtd.status import EngineStatus
 from trtd.store.atomic import storage_error
 from trtd.store.digest import PREFIX
 
@@ -35,15 +37,18 @@ class ScanResult:
     Attributes:
         seen: specs that are new or of which anything changed. Tell those that are ``gone`` first: a renamed spec is in
             both, by two keys.
+        recorded: what records say of specs that were not known before. Tell it before ``seen``.
         gone: keys of specs that are not there any more.
         next_due_mono_s: when to scan again at the latest; ``None``: whenever the next scan is due anyway.
-        folders: what to watch: ``specs/``, ``models/`` (with all that is in it), then folders of models and data, those
-            that most specs read first. Real paths, each once.
+        folders: what to watch: ``specs/``, ``models/`` (with all that is in it), the registry's root, where either may
+            be moved away or replaced, then folders of models and data, those that most specs read first. Real paths,
+            each once.
         changed: folders in which something changed since the last scan and a watch should have told so.
         problems: what keeps the scan from seeing everything, in words.
     """
 
     seen: list[Observed]
+    recorded: list[Recorded]
     gone: list[str]
     next_due_mono_s: float | None
     folders: tuple[Path, ...]
@@ -72,28 +77,27 @@ class Scanner:
         lists_budget: float = 0.001,
     ) -> None:
         self._registry = registry
-        self._specs = SpecFolder(registry.specs, settle_spec_s, settle_s)
+        self._specs = SpecFolder(registry.specs, roots, settle_spec_s, settle_s)
         self._inputs = Inputs(registry, roots)
         self._lists = Lists(self._inputs, settle_s, lists_budget)
         self._live = LiveVersions(registry)
         self._installed = Installed(settle_s)
-        self._users: dict[str, set[str]] = {}  # keys of the specs that publish an engine, by its name
-        self._engines: dict[str, tuple[str, ...]] = {}  # and the other way round
         self._untold: set[str] = set()
         self._watched: tuple[object, tuple[Path, ...]] = ((), ())
 
-    def restore(self, remembered: Mapping[str, str]) -> None:
+    def restore(self, remembered: Iterable[tuple[str, str]]) -> None:
         """Take up what was known before a restart; call it before the first scan.
 
         Args:
-            remembered: what :meth:`memory` gave, by key. What cannot be used is found out anew.
+            remembered: keys, and what :meth:`memory` gave. What cannot be used is found out anew.
         """
-        for key, text in remembered.items():
+        for key, text in remembered:
             record, counted = recall(key, text)
             self._specs.restore({key: record})
             self._untold.add(key)
-            if record.reading is not None:
-                self._take_up(key, record, counted)
+            if record.reading is not None and record.reading.facts is not None:
+                self._live.use(key, self._engines(key))
+                self._lists.use(key, [input_set for input_set, _ in record.reading.uses], counted)
 
     def memory(self, key: str) -> str:
         """What to give to :meth:`restore`, for a spec of the last scan. JSON, pure ASCII."""
@@ -101,29 +105,42 @@ class Scanner:
         uses = record.reading.uses if record.reading else ()
         return remember(record, {input_set: self._lists.remembered(input_set) for input_set, _ in uses})
 
+    def listings(self, key: str) -> tuple[tuple[InputSet, str], ...]:
+        """Digests of the listings of all that a spec reads; none while one of them is not settled."""
+        record = self._specs.records.get(key)
+        uses = record.reading.uses if record is not None and record.reading is not None else ()
+        counted = [(input_set, digest) for input_set, _ in uses if (digest := self._lists.counted(input_set))]
+        return tuple(counted) if len(counted) == len(uses) else ()
+
     def path(self, key: str) -> Path:
         """The file of a spec."""
         return self._registry.specs / name_of(key)
 
-    def scan(self, now_mono_s: float, *, hinted: Collection[str | Path] | None = None) -> ScanResult:
+    def scan(
+        self, now_mono_s: float, *, hinted: Collection[str | Path] | None = None, anything: bool = False
+    ) -> ScanResult:
         """Look at everything that may have changed.
 
         Args:
             now_mono_s: by a clock that never jumps.
             hinted: folders, as ``folders`` named them, in which something happened: they are listed at once.
+            anything: as if all folders were hinted at.
         """
         looked = self._specs.look(now_mono_s)
+        unknown = [key for key in looked.read if not self._live.names(key)]
+        for key in [*looked.read, *looked.gone]:
+            self._live.use(key, self._engines(key))
+        live = self._live.look(now_mono_s)
+        found = {key: self._recall(key) for key in unknown}
         for key in looked.read:
-            self._take_up(key, self._specs.records[key])
+            self._use(key, found.get(key))
         for key in looked.gone:
             self._lists.drop(key)
-            self._name(key, ())
         # What happened in a folder that was not there at the last listing concerns the set of the folder above.
         hints = {os.fspath(folder) for folder in hinted or ()}
-        listed = self._lists.look(now_mono_s, hints | {os.path.dirname(folder) for folder in hints})
-        engines = self._live.look(self._users, now_mono_s)
+        listed = self._lists.look(now_mono_s, hints | {os.path.dirname(folder) for folder in hints}, anything)
         kinds = self._installed.look(now_mono_s)
-        keys = {*looked.read, *looked.moved, *listed.keys}.union(*(self._users[name] for name in engines))
+        keys = {*looked.read, *looked.moved, *listed.keys, *live}
         if kinds:
             keys |= {key for key, record in self._specs.records.items() if self._kind(record) in kinds}
         if not looked.problem:
@@ -133,6 +150,7 @@ class Scanner:
         due = min(looked.due_mono_s, listed.due_mono_s, self._installed.due_mono_s or math.inf)
         return ScanResult(
             seen=self._news(keys - self._untold),
+            recorded=[_recorded(key, *known) for key, known in found.items() if known is not None],
             gone=looked.gone,
             next_due_mono_s=due if due < math.inf else None,
             folders=self._folders(specs),
@@ -140,25 +158,23 @@ class Scanner:
             problems=(looked.problem,) if looked.problem else (),
         )
 
-    def _take_up(self, key: str, record: Record, counted: Mapping[InputSet, str] | None = None) -> None:
-        """A spec was read, or recalled: use what it names from now on."""
-        reading = record.reading
-        if reading is None or reading.facts is None:
-            self._name(key, ())  # its inputs stay listed: it is being edited, and will likely name the same again
-            return
-        self._lists.use(key, [input_set for input_set, _ in reading.uses], counted)
-        self._name(key, [name for name, _ in reading.facts.engines])
+    def _engines(self, key: str) -> list[str]:
+        """Names of the engines that a spec publishes, as it was read last."""
+        record = self._specs.records.get(key)
+        facts = record.reading.facts if record is not None and record.reading is not None else None
+        return [name for name, _ in facts.engines] if facts is not None else []
 
-    def _name(self, key: str, names: Sequence[str]) -> None:
-        """From now on the spec publishes the engines of these names and no others."""
-        for name in self._engines.pop(key, ()):
-            self._users[name].discard(key)
-            if not self._users[name] and name not in names:
-                del self._users[name]
-                self._live.forget(name)
-        for name in names:
-            self._users.setdefault(name, set()).add(key)
-        self._engines[key] = tuple(names)
+    def _recall(self, key: str) -> tuple[Evidence, tuple[EngineStatus, ...]] | None:
+        """Of a spec that nothing is known of: what its live versions were made from, as their records say."""
+        return find(self._registry, {name: self._live.get(name) for name in self._live.names(key)})
+
+    def _use(self, key: str, found: tuple[Evidence, tuple[EngineStatus, ...]] | None) -> None:
+        """A spec was read: list what it names from now on."""
+        reading = self._specs.records[key].reading
+        if reading is not None and reading.facts is not None:
+            settled = dict(found[0].listings) if found is not None else None
+            self._lists.use(key, [input_set for input_set, _ in reading.uses], settled)
+        # Else its inputs stay listed: it is being edited, and will likely name the same again.
 
     def _news(self, keys: Collection[str]) -> list[Observed]:
         news = []
@@ -184,7 +200,7 @@ class Scanner:
             return Observed(key, reading.digest, None, fault, settled=settled)
         listings = [digest for digest in counted if digest is not None]
         if len(listings) == len(counted):
-            record.inputs_digest = PREFIX + hashlib.sha256("\n".join(listings).encode()).hexdigest()
+            record.inputs_digest = _together(listings)
         return Observed(
             key,
             reading.digest,
@@ -218,6 +234,15 @@ class Scanner:
         top = specs if os.path.isdir(specs) else os.path.realpath(self._registry.root)
         basis = (top, self._lists.folders, linked)
         if self._watched[0] != basis:
-            named = dict.fromkeys([top, os.path.realpath(self._registry.models), *self._lists.folders, *linked])
+            root, models = os.path.realpath(self._registry.root), os.path.realpath(self._registry.models)
+            named = dict.fromkeys([top, models, root, *self._lists.folders, *linked])
             self._watched = (basis, tuple(map(Path, named)))
         return self._watched[1]
+
+
+def _recorded(key: str, seen: Evidence, engines: tuple[EngineStatus, ...]) -> Recorded:
+    return Recorded(key, seen.spec_digest, _together(digest for _, digest in seen.listings), seen.tools, engines)
+
+
+def _together(listings: Iterable[str]) -> str:
+    return PREFIX + hashlib.sha256("\n".join(listings).encode()).hexdigest()

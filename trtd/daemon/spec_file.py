@@ -8,6 +8,7 @@ import os
 import pwd
 import shlex
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from trtd.daemon.messages import Failure, SpecFacts
 from trtd.daemon.settle import is_open_for_writing
 from trtd.errors import Diagnostic, SpecError, TrtdError
 from trtd.spec.load import LIMIT_BYTES, load_spec
+from trtd.spec.paths import FixedRoots, resolve
 from trtd.spec.schema import Spec
 from trtd.spec.toml_file import KINDS
 from trtd.spec.values import printable
@@ -42,7 +44,7 @@ class Signature(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What a spec file said.
 
@@ -86,12 +88,19 @@ def look_at(entry: os.DirEntry[str]) -> Signature | OSError:
         return error
 
 
-def read_spec(path: Path, signature: Signature, known: Reading | None) -> Reading | None:
+def check_link(path: Path, roots: Sequence[Path]) -> None:
+    """Raise ``SpecError`` if a spec is a link that leads out of ``roots``: faults tell what stands in a file."""
+    if os.path.islink(path):
+        resolve(path, os.readlink(path), FixedRoots((*roots, path.parent)))
+
+
+def read_spec(path: Path, signature: Signature, known: Reading | None, roots: Sequence[Path]) -> Reading | None:
     """Read a spec file.
 
     Args:
         signature: of the file as it was last looked at.
         known: what it said before; returned as it is if the bytes are still the same.
+        roots: folders that a link may lead to, besides ``specs/``.
 
     Returns:
         ``None`` if the file is being written, or is not the one of ``signature`` any more: look at it again.
@@ -100,7 +109,10 @@ def read_spec(path: Path, signature: Signature, known: Reading | None) -> Readin
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             return _refused(path, mode)
+        check_link(path, roots)
         digest = _digest(path, signature)
+    except SpecError as error:
+        return Reading("", fault=failure_of(error), lasting=False)  # the roots may change
     except FileNotFoundError:
         return None
     except OSError as error:

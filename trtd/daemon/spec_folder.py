@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,13 +48,15 @@ class SpecFolder:
 
     Args:
         folder: ``specs/``.
+        roots: folders that links in it may lead to.
         settle_s: how long a spec must be still before it is read, and missing before it is gone.
         return_s: how long they must be missing if all are, or the folder was away: it may be being filled again.
     """
 
-    def __init__(self, folder: Path, settle_s: float, return_s: float) -> None:
+    def __init__(self, folder: Path, roots: Sequence[Path], settle_s: float, return_s: float) -> None:
         self.records: dict[str, Record] = {}
         self._folder = folder
+        self._roots = roots
         self._settle_s = settle_s
         self._return_s = return_s
         self._identity: tuple[int, int] | None = None
@@ -134,7 +136,7 @@ class SpecFolder:
         """Read a spec that is still; False if it turns out not to be."""
         before, path = time.thread_time(), Path(entry.path)
         if isinstance(state, Signature):
-            reading = read_spec(path, state, record.reading)
+            reading = read_spec(path, state, record.reading, self._roots)
         else:
             reading = unreadable(path, OSError(state, os.strerror(state)))
         self._spent_s += time.thread_time() - before

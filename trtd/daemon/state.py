@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from trtd.daemon.messages import Save
-from trtd.status import DaemonStatus, Event, StageStatus
+from trtd.status import DaemonStatus, Event, StageStatus, fields_of
 from trtd.store.state import EVENTS_KEPT, FILE_NAME, Changes, StateStore
 
 if TYPE_CHECKING:
     from trtd.registry.layout import Registry
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What an earlier daemon left, by key.
-
-    Attributes:
-        memories: as ``Save.memory`` gave them.
-        scans: as ``State.remember`` got them.
-    """
-
-    memories: dict[str, str]
-    scans: dict[str, str]
 
 
 class State:
@@ -58,17 +45,13 @@ class State:
         lost, self._store.lost = self._store.lost, False
         return lost
 
-    def load(self) -> Loaded:
-        """What was written last.
+    def memories(self) -> Iterator[tuple[str, str]]:
+        """Key and ``Save.memory`` as they were written last. Raises ``StorageError`` on the way if the disk refuses."""
+        return ((row.key, row.memory) for row in self._store.load() if row.memory is not None)
 
-        Raises:
-            StorageError: the disk refused.
-        """
-        stored = self._store.load()
-        return Loaded(
-            {row.key: row.memory for row in stored if row.memory is not None},
-            {row.key: row.scan for row in stored if row.scan is not None},
-        )
+    def scans(self) -> Iterator[tuple[str, str]]:
+        """Key and text as :meth:`remember` got them last. Raises ``StorageError`` on the way if the disk refuses."""
+        return ((row.key, row.scan) for row in self._store.load() if row.scan is not None)
 
     def save(self, save: Save) -> None:
         self._subjects[save.status.key] = save
@@ -80,12 +63,12 @@ class State:
             gathered.pop(key, None)
 
     def remember(self, key: str, scan: str | None) -> None:
-        """Keep a text of the scanner's beside a subject; it comes back from :meth:`load`."""
+        """Keep a text of the scanner's beside a subject; it comes back from :meth:`scans`."""
         self._scans[key] = scan
 
     def progress(self, key: str, stage: StageStatus | None, log: str = "") -> None:
         """Where the build of a subject is, and the log that it writes; ``None``: it is not being built any more."""
-        self._live[key] = None if stage is None else json.dumps(vars(stage) | {"log": log})
+        self._live[key] = None if stage is None else json.dumps(fields_of(stage) | {"log": log})
 
     def tell(self, event: Event) -> None:
         self._events.append(event)
@@ -100,14 +83,15 @@ class State:
         gathered = (self._forget, self._subjects, self._scans, self._live, self._events)
         return self._daemon is not None or any(gathered)
 
-    def flush(self) -> None:
-        """Write what was gathered, all or nothing.
+    def flush(self) -> int:
+        """Write what was gathered, all or nothing; gives how many texts of subjects.
 
         Raises:
             StorageError: the disk refused; everything is still gathered, for the next try.
         """
         if not self.is_dirty:
-            return
+            return 0
+        written = len(self._subjects) + len(self._scans) + len(self._forget)
         self._store.write(
             Changes(
                 forget=self._forget,
@@ -121,6 +105,7 @@ class State:
         for gathered in (self._forget, self._subjects, self._scans, self._live, self._events):
             gathered.clear()
         self._daemon = None
+        return written
 
     def close(self) -> None:
         """Let go of the database. What was not flushed is not written."""
@@ -128,5 +113,5 @@ class State:
 
 
 def text_of(record: Any) -> str:
-    """A record of :mod:`trtd.status` as JSON. ``to_data`` copies all of it deeply first, which costs ten times more."""
-    return json.dumps(vars(record), default=vars, separators=(",", ":"))
+    """A record of :mod:`trtd.status` as JSON."""
+    return json.dumps(record, default=fields_of, separators=(",", ":"))

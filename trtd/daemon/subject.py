@@ -44,7 +44,7 @@ class Running:
     again: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What is to become of a subject.
 

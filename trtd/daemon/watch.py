@@ -6,10 +6,8 @@ threads can die; so every scan checks whether it was told of what it found.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from watchdog.observers.api import ObservedWatch
 
+from trtd.daemon.hints import Gathering, Hints
 from trtd.daemon.mounts import remote_type
 from trtd.daemon.observer import Observer
 from trtd.status import WatchStatus
@@ -29,24 +28,10 @@ GRACE_S = 2.0
 RETRY_S = 60.0
 LONGEST_RETRY_S = 3600.0
 
-_MAX_HINTS = 4096
 _REASONS = {
     errno.ENOSPC: "no inotify watches are left: raise fs.inotify.max_user_watches with sysctl",
     errno.EMFILE: "no inotify instances are left: raise fs.inotify.max_user_instances with sysctl",
 }
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What was heard since last time.
-
-    Attributes:
-        folders: those in which something happened; of a tree, the ones below it.
-        any: whether anything happened at all.
-    """
-
-    folders: frozenset[Path]
-    any: bool
 
 
 @dataclass(slots=True)
@@ -100,13 +85,10 @@ class Watcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.overflows = 0
-        self._wake = wake
         self._trees = frozenset(trees)
         self._limit = limit
         self._clock = clock
-        self._lock = threading.Lock()
-        self._hints: set[Path] = set()
-        self._is_awake = False
+        self._heard = Gathering(wake)
         self._observer: Observer | None = None
         self._watches: dict[Path, _Watch] = {}
         self._left_out = 0
@@ -129,10 +111,9 @@ class Watcher:
 
     def take(self) -> Hints:
         """What happened since last time."""
-        with self._lock:
-            folders, self._hints = frozenset(self._hints), set()
-            self._is_awake = False
-        return Hints(folders, bool(folders))
+        hints = self._heard.take()
+        self.overflows += hints.lost
+        return hints
 
     def follow(self, folders: Collection[Path]) -> None:
         """Watch these folders and no others, the first ones if there are too many; mend what is broken.
@@ -213,7 +194,7 @@ class Watcher:
 
     def _schedule(self, watch: _Watch, now_mono_s: float) -> None:
         try:
-            self._observer = self._observer or Observer()
+            self._observer = self._observer or Observer(self._heard.lose)
             watch.handle = self._observer.watch(watch.folder, partial(self._hear, watch), tree=watch.tree)
         except Exception as error:  # noqa: BLE001  # of watchdog, its threads or the kernel: all of them mean polling
             number = error.errno if isinstance(error, OSError) else None
@@ -222,7 +203,7 @@ class Watcher:
             watch.retry_s = min(2 * watch.retry_s, LONGEST_RETRY_S)
         else:
             watch.reason, watch.retry_s, watch.suspected_mono_s, watch.fresh = "", RETRY_S, None, 2
-            self._hint({watch.folder})
+            self._heard.add({watch.folder})
 
     def _unwatch(self, watch: _Watch) -> None:
         handle, watch.handle = watch.handle, None
@@ -245,16 +226,7 @@ class Watcher:
     def _hear(self, watch: _Watch, folders: frozenset[Path]) -> None:
         """In a thread of watchdog's."""
         watch.heard = True
-        self._hint(folders)
-
-    def _hint(self, folders: Collection[Path]) -> None:
-        with self._lock:
-            if len(self._hints) < _MAX_HINTS:
-                self._hints.update(folders)
-            should_wake, self._is_awake = not self._is_awake, True
-        if should_wake:
-            with contextlib.suppress(OSError):
-                self._wake()
+        self._heard.add(folders)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from trtd.daemon.inputs import InputSet
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
 from trtd.errors import Retry, TrtdError
 from trtd.pipeline.log import clean
@@ -47,6 +48,7 @@ class BuilderJob:
         threads: CPU threads; 0: all.
         device: what the build occupies: ``cpu``, or the UUID of a GPU.
         stalled_plans: digests of plans that shall not be tried again.
+        listings, tools: what the daemon had seen when it started the build, for :mod:`trtd.daemon.evidence`.
     """
 
     spec: Path
@@ -60,6 +62,8 @@ class BuilderJob:
     threads: int = 0
     device: str = "cpu"
     stalled_plans: tuple[str, ...] = ()
+    listings: tuple[tuple[InputSet, str], ...] = ()
+    tools: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> bytes:
         """As a file. Names that are not UTF-8 survive."""
@@ -76,6 +80,8 @@ class BuilderJob:
                 "registry": Path(values["registry"]),
                 "roots": None if roots is None else tuple(map(Path, roots)),
                 "stalled_plans": tuple(values["stalled_plans"]),
+                "listings": tuple((InputSet(*input_set), digest) for input_set, digest in values["listings"]),
+                "tools": tuple((name, version) for name, version in values["tools"]),
             }
         )
 
@@ -106,20 +112,24 @@ def outcome_from(data: Any) -> Outcome:
         raise ValueError(f"no outcome of a build: {type(error).__name__}: {error}") from error
 
 
+def engine_status_from(data: Any) -> EngineStatus:
+    """How an engine did, from plain data. Raises ``KeyError`` or ``TypeError`` if it says something else."""
+    return EngineStatus(
+        name=_as(str, data["name"]),
+        precision=_as(str, data["precision"]),
+        version=_maybe(_whole, data["version"]),
+        cosine=_maybe(_number, data["cosine"]),
+        sqnr_db=_maybe(_number, data["sqnr_db"]),
+        speedup=_maybe(_number, data["speedup"]),
+        engine_bytes=_maybe(_whole, data["engine_bytes"]),
+        fp32_bytes=_maybe(_whole, data["fp32_bytes"]),
+        published_at=_maybe(_number, data["published_at"]),
+    )
+
+
 def _engine(data: Any) -> EngineOutcome:
-    status = data["status"]
     return EngineOutcome(
-        status=EngineStatus(
-            name=_as(str, status["name"]),
-            precision=_as(str, status["precision"]),
-            version=_maybe(_whole, status["version"]),
-            cosine=_maybe(_number, status["cosine"]),
-            sqnr_db=_maybe(_number, status["sqnr_db"]),
-            speedup=_maybe(_number, status["speedup"]),
-            engine_bytes=_maybe(_whole, status["engine_bytes"]),
-            fp32_bytes=_maybe(_whole, status["fp32_bytes"]),
-            published_at=_maybe(_number, status["published_at"]),
-        ),
+        status=engine_status_from(data["status"]),
         plan_digest=_as(str, data["plan_digest"]),
         built=_as(bool, data["built"]),
         failure=_maybe(_failure, data["failure"]),

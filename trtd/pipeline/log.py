@@ -14,7 +14,7 @@ _TERMINAL_SEQUENCE = re.compile(
 )
 _MEMORY = re.compile(
     r"std::bad_alloc|\bMemoryError\b|failed to allocate memory|cannot allocate memory|out of memory"
-    r"|resource_?exhausted",
+    r"|memory allocation (?:still )?failed|failed to map segment|resource_?exhausted",
     re.IGNORECASE,
 )
 # As faulthandler writes it: the thread that died, innermost frame first.

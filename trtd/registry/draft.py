@@ -8,14 +8,12 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 from trtd.errors import RegistryError, StorageError
-from trtd.registry.layout import CONFIG_FILE, MANIFEST_FILE, PENDING_FILE, RETIRED_FILE
+from trtd.registry.layout import CONFIG_FILE, MANIFEST_FILE, MARKS, PENDING_FILE
 from trtd.registry.manifest import Manifest, Provenance
 from trtd.registry.triton import config_pbtxt, triton_backend
 from trtd.store.atomic import fsync_tree, storage_errors
 from trtd.store.failpoint import failpoint
 from trtd.store.tree import FileFacts, Inventory, copy_file, difference, file_facts
-
-_OWN_RECORD_FILES = (MANIFEST_FILE, PENDING_FILE, RETIRED_FILE)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def refuse_bad_names(candidate: Candidate) -> None:
         if path.is_absolute() or ".." in path.parts or str(path) != name or name == "." or "\0" in name:
             hint = "use a plain relative path, without '..'"
             raise RegistryError(f"{name!r} cannot be the name of a published file", hint=hint)
-    taken = [name for name in candidate.record_files if name in _OWN_RECORD_FILES]
+    taken = [name for name in candidate.record_files if name in MARKS]
     if taken:
         raise RegistryError(f"the registry itself writes {taken[0]} into a record", hint="give the file another name")
     target = candidate.provenance.target

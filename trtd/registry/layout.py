@@ -32,6 +32,10 @@ PRIVATE_FOLDER = ".trtd"
 PENDING_FILE = "pending"
 # In a record: its engine was removed on purpose.
 RETIRED_FILE = "retired.json"
+# In a record: what the daemon had seen when a build last found the version to be right.
+EVIDENCE_FILE = "evidence.json"
+# What is put into a record beside the files that its manifest names.
+MARKS = (MANIFEST_FILE, PENDING_FILE, RETIRED_FILE, EVIDENCE_FILE)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 # Plain integers that fit the 63 bits that Triton keeps a version in.

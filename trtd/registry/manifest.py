@@ -12,7 +12,7 @@ from trtd.document import Document
 from trtd.engines.opening import EngineFiles
 from trtd.errors import RegistryError
 from trtd.model.facts import TensorFacts
-from trtd.registry.layout import CONFIG_FILE, MANIFEST_FILE, PENDING_FILE, RETIRED_FILE, Registry
+from trtd.registry.layout import CONFIG_FILE, MANIFEST_FILE, MARKS, Registry
 from trtd.store.atomic import storage_errors
 from trtd.store.digest import PREFIX
 from trtd.store.tree import FileFacts, Inventory, difference, file_facts, files_under
@@ -167,7 +167,7 @@ def verify_files(registry: Registry, name: str, version: int) -> Manifest:
 
 def _whole_record(record: Path, manifest: Manifest) -> Inventory:
     """What the record should hold: the files that the manifest names, itself, and the registry's own marks."""
-    marks = {MANIFEST_FILE, PENDING_FILE, RETIRED_FILE} & files_under(record).keys()
+    marks = set(MARKS) & files_under(record).keys()
     return manifest.records | {mark: file_facts(record / mark) for mark in marks}
 
 

@@ -40,7 +40,7 @@ def hold(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
     deadline = time.monotonic() + wait_s
     with storage_errors("open the lock file", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = _open(path)
     try:
         while not _try_flock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
@@ -79,6 +79,14 @@ def hold_folder(folder: Path, kind: int) -> Iterator[bool]:
         yield _try_flock(descriptor, kind) and _is_at(descriptor, folder)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    # Only now O_CREAT: in a sticky folder the kernel refuses it for others' files (proc_sys_fs(5), protected_regular).
+    return os.open(path, flags | os.O_CREAT, 0o644)
 
 
 def _open_folder(folder: Path) -> int | None:

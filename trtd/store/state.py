@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,15 +92,15 @@ class StateStore:
         """
         return cls(path, *open_database(path))
 
-    def load(self) -> list[Stored]:
-        """All subjects, in no order.
+    def load(self) -> Iterator[Stored]:
+        """All subjects, in no order, each read when it is asked for: all at once would leave memory in pieces.
 
         Raises:
             StorageError: the disk refused.
         """
         with sqlite_errors("read the state database", self.path):
-            rows = self._usable().execute("SELECT key, status, memory, scan FROM subjects").fetchall()
-        return [Stored(*row) for row in rows]
+            for row in self._usable().execute("SELECT key, status, memory, scan FROM subjects"):
+                yield Stored(*row)
 
     def write(self, changes: Changes) -> None:
         """Write all of it or nothing.

@@ -47,7 +47,8 @@ def daemon_lines(snapshot: Snapshot, now: float) -> Iterator[str]:
         since = daemon.last_scan_at or daemon.started_at
         yield f"daemon: not running; what follows is from {age(now - since)} ago. trtd run starts it"
     if daemon.last_scan_at is not None:
-        missed = f"; {daemon.overflows} changes came without an event" if daemon.overflows else ""
+        times = "once" if daemon.overflows == 1 else f"{daemon.overflows} times"
+        missed = f"; events were lost {times}" if daemon.overflows else ""
         ago = f"{age(now - daemon.last_scan_at)} ago"
         yield f"scans:  {daemon.scans}, the last {ago} in {figures.millis(daemon.scan_s * 1000)} ms{missed}"
     yield from _watching(daemon)
