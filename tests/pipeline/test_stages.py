@@ -286,4 +286,6 @@ def test_a_bad_item_stops_the_stage_and_is_named(shop: Workshop) -> None:
 
 def test_every_stage_has_a_function() -> None:
     """A stage would be missed only when its turn comes."""
-    assert {"convert", "reference", "calibrate", "quantize", "build", "verify", "bench", "doctor"} == set(STAGES)
+    assert {"convert", "reference", "produce", "calibrate", "quantize", "build", "verify", "bench", "doctor"} == set(
+        STAGES
+    )

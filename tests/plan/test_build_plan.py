@@ -32,6 +32,8 @@ FACTS: dict[str, Any] = {
     "labels_digest": "sha256:labels",
     "hook_digest": None,
     "table_digest": None,
+    "quantized": False,
+    "fallback_digest": None,
     "fingerprint": {"machine": "x86_64", "vnni": "yes"},
     "tools": TOOLS,
 }
@@ -53,7 +55,8 @@ def changed(other: BuildPlan, base: BuildPlan | None = None) -> set[str]:
 
 
 LATER = {"quantize", "build"}
-EVERY_STAGE = {"convert", "reference", "calibrate", *LATER}
+CALIBRATED = {"produce", "calibrate", *LATER}
+EVERY_STAGE = {"convert", "reference", *CALIBRATED}
 
 
 @pytest.mark.parametrize(
@@ -68,18 +71,19 @@ EVERY_STAGE = {"convert", "reference", "calibrate", *LATER}
         (plan(spec={"quantization": {"exclude": ["head/*"]}}), LATER),
         (plan(spec={"quantization": {"exclude_ops": ["Conv"]}}), LATER),
         (plan(spec={"quantization": {"activation": "int8"}}), {"calibrate", *LATER}),
-        (plan(spec={"calibration": {"batch": 4}}), {"calibrate", *LATER}),
-        (plan(calibration_digest="sha256:other"), {"calibrate", *LATER}),
+        (plan(spec={"calibration": {"batch": 4}}), CALIBRATED),
+        (plan(calibration_digest="sha256:other"), CALIBRATED),
+        (plan(spec={"quantization": {"producer": "paddle-ptq"}}), {"produce", *LATER}),
         (plan(heldout_digest="sha256:other"), {"reference"}),
         (plan(heldout_order_digest="sha256:other"), {"reference"}),
         (plan(fingerprint={"machine": "x86_64", "vnni": "no"}), LATER),
         (
             plan(spec={"calibration": {"preprocess": {"resize": [9, 9]}}}),
-            {"reference", "calibrate", *LATER},
+            {"reference", *CALIBRATED},
         ),
         (
             plan(profiles={"x": Profile(min=(1, 8), opt=(3, 8), max=(4, 8))}),
-            {"reference", "calibrate", *LATER},
+            {"reference", *CALIBRATED},
         ),
         (plan(model_digest="sha256:other"), EVERY_STAGE),
     ],
@@ -100,6 +104,7 @@ def test_another_version_of_any_tool_runs_every_stage_again(tool: str) -> None:
     ("stage", "stages"),
     [
         ("convert", {"convert", "calibrate", *LATER}),
+        ("produce", {"produce"}),
         ("calibrate", {"calibrate", *LATER}),
         ("reference", {"reference"}),
         ("quantize", LATER),
@@ -130,7 +135,7 @@ def test_every_stage_is_accounted_for() -> None:
 
 def test_precisions_share_what_does_not_depend_on_them() -> None:
     """One conversion and one reference run serve the INT8 and the FP16 engine of a spec."""
-    assert changed(plan("fp16"), plan("int8")) == {"calibrate", *LATER}
+    assert changed(plan("fp16"), plan("int8")) == CALIBRATED
     assert not [key for key in plan("fp16").ingredients if key.startswith("calibration.")]
 
 

@@ -63,7 +63,7 @@ metric = "top1"
         ("[engine.calibration]", "engine.calibration: unknown key ([calibration] is a section of its own)"),
         ("[calib]", 'calib: unknown key (did you mean "calibration"?)'),
         ("[engine]\nqqq = 1", "engine.qqq: unknown key "
-         "(known here: target, precision, compute_capabilities, tensorrt)"),
+         "(known here: target, precision, quantized_model, compute_capabilities, tensorrt)"),
         ("[publish]\n\"a b\\u001b\" = 1", 'publish."a b\\x1b": unknown key (known here: keep, unverified, on_delete)'),
     ],
 )  # fmt: skip

@@ -201,7 +201,7 @@ def test_precision_refuses(precision: str, fragment: str, faults: Faults) -> Non
 
 def test_int8_needs_calibration(faults: Faults) -> None:
     """Calibrating on nothing is the first of the silent failures."""
-    (found,) = faults('model.path = "m"\nengine.precision = ["fp16", "int8"]\nverify.data = "v"\n')
+    (found,) = faults('model.path = "m"\nengine.precision = ["fp16", "int8"]\n')
     assert found.startswith("det.toml: calibration: missing: int8 must be calibrated on real data")
     assert faults(FLOAT) == []
 

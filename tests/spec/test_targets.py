@@ -81,6 +81,14 @@ def test_one_target_keeps_the_name() -> None:
             "quantization.float_precision",
             "onnxruntime-cpu computes it as FP32",
         ),
+        ("quantization.ptq.algorithm = 'KL'", "quantization.ptq", "is for Paddle's own quantization"),
+        ("quantization.producer = 'paddle'", "quantization.producer", "paddle-ptq"),
+        (
+            "quantization.producer = 'paddle-ptq'\nengine.quantized_model = 'q'",
+            "engine.quantized_model",
+            "cannot stand beside a model that paddle-ptq makes",
+        ),
+        ("engine.quantized_model = 'q'\nengine.precision = 'fp16'", "engine.quantized_model", "is for int8"),
         ('engine.target = "tensorrt"\nverify.repeats = 0', "verify.repeats", "1 or more"),
     ],
 )

@@ -50,6 +50,8 @@ def inputs_of(spec: Spec) -> tuple[Use, ...]:
     else:
         version = model.version if isinstance(model.version, int) else None
         uses.append((InputSet("registry", model.registry or "", version), ("model", "registry")))
+    if spec.engine.quantized_model is not None:
+        uses.append((InputSet("model", spec.engine.quantized_model), ("engine", "quantized_model")))
     if spec.calibration is not None and spec.calibration.data is not None:
         uses.append((InputSet("data", spec.calibration.data), ("calibration", "data")))
     if verify.data is not None:

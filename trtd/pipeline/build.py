@@ -10,10 +10,11 @@ from pathlib import Path
 from trtd.calibrate.table import CalibrationTable, read_table
 from trtd.engines.table import BACKENDS
 from trtd.errors import EnvironmentMissing, GateMissed, StageError, TrtdError, UsageError
-from trtd.pipeline.contracts import TABLE_FILE, ConvertInputs
+from trtd.pipeline.contracts import TABLE_FILE
+from trtd.pipeline.fallback import fall_back
 from trtd.pipeline.intake import Intake, admit, make_plans, take_in
 from trtd.pipeline.judging import HTML_FILE, judge_engine, write_report
-from trtd.pipeline.making import MadeEngine, calibrate_inputs, compile_engine, make_engine
+from trtd.pipeline.making import MadeEngine, calibrate_inputs, compile_engine, convert, make_engine
 from trtd.pipeline.publishing import publish_engine
 from trtd.pipeline.request import Outcome, Request
 from trtd.pipeline.stage_runner import StageRunner
@@ -92,8 +93,7 @@ def explain(spec_file: Path, request: Request) -> list[tuple[BuildPlan, list[str
 def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable]:
     """Convert and calibrate only, for the first target with INT8; returns the table and where it lies in the store."""
     intake, runner = _int8(spec_file, request)
-    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
-    folder = runner.run("calibrate", calibrate_inputs(intake, converted, request))
+    folder = runner.run("calibrate", calibrate_inputs(intake, convert(intake, runner), request))
     return folder / TABLE_FILE, read_table(folder / TABLE_FILE)
 
 
@@ -104,8 +104,7 @@ def import_table(spec_file: Path, given: Path, request: Request) -> CalibrationT
         DataError: it is of another network.
     """
     intake, runner = _int8(spec_file, request)
-    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
-    inputs = calibrate_inputs(intake, converted, request).model_copy(update={"given": given})
+    inputs = calibrate_inputs(intake, convert(intake, runner), request).model_copy(update={"given": given})
     with staging_folder(request.registry.staging, f"import-{runner.plan.name}") as scratch:
         return read_table(runner.run_into(scratch, "calibrate", inputs) / TABLE_FILE)
 
@@ -115,6 +114,8 @@ def _int8(spec_file: Path, request: Request) -> tuple[Intake, StageRunner]:
     request.registry.check()
     for intake in _take_in(spec_file, request):
         for plan in make_plans(intake):
+            if plan.precision == "int8" and intake.facts.quantized:
+                raise UsageError("the model is quantized: it has its own scales", where=str(intake.source.model_file))
             if plan.precision == "int8":
                 again = frozenset({"calibrate"}) if request.force else frozenset[str]()
                 return intake, open_runner(plan, intake, request, again=again)
@@ -136,9 +137,13 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
         with hold(registry.private / "locks" / f"build-{plan.name}.lock", f"build {plan.name}"):
             engine = make_engine(intake, runner, request)
             with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
-                report = judge_engine(intake, engine, runner, request, scratch)
-                report = _judge_repeats(intake, engine, report, runner, request, scratch)
-                version = publish_engine(intake, engine, report, runner, scratch)
+                folder = _folder(scratch, "report")
+                report = judge_engine(intake, engine, runner, request, folder)
+                if other := fall_back(intake, report, runner, request):
+                    engine, folder = other, _folder(scratch, "report-of-quantized")
+                    report = judge_engine(intake, engine, runner, request, folder)
+                report = _judge_repeats(intake, engine, report, runner, request, folder)
+                version = publish_engine(intake, engine, report, runner, folder)
         runner.log.unlink(missing_ok=True)  # it is in the record now
     except TrtdError as raised:
         error = raised
@@ -153,6 +158,13 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
         peak_rss_bytes=runner.peak_rss_bytes,
         plan_digest=plan.digest,
     )
+
+
+def _folder(scratch: Path, name: str) -> Path:
+    made = scratch / name
+    with storage_errors("make a folder for the report", made):
+        made.mkdir()
+    return made
 
 
 def _untouched(

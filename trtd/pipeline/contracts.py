@@ -14,12 +14,14 @@ from trtd.model.facts import ModelFacts, TensorFacts
 from trtd.model.source import ModelSource
 from trtd.pipeline.feed import Feed
 from trtd.plan.shapes import Profile
+from trtd.spec.calibration import PtqSection
 from trtd.spec.fields import Activation
 from trtd.spec.schema import EngineSection, QuantizationSection, VerifySection
 from trtd.verify.report import DeviceTimes, Latency
 
 FP32_FILE = "model.onnx"  # of convert
 FOLDED_FILE = "folded.onnx"  # of convert
+PRODUCED_FILE = "inference.pdmodel"  # of produce
 TABLE_FILE = "calibration.json"  # of calibrate
 GRAPH_FILE = "model.onnx"  # of quantize
 SUMMARY_FILE = "summary.json"  # of quantize
@@ -32,6 +34,7 @@ LAYERS_FILE = "layers.json"  # of verify, where the engine ran on a GPU
 STAGE_FILES: dict[str, tuple[str, ...]] = {
     "convert": (FP32_FILE, FOLDED_FILE),
     "reference": ("00000-0.npy",),
+    "produce": (PRODUCED_FILE,),
     "calibrate": (TABLE_FILE,),
     "quantize": (GRAPH_FILE, SUMMARY_FILE),
     "build": (ENGINE_FILE,),
@@ -63,6 +66,13 @@ class ReferenceInputs(Document):
     facts: ModelFacts
     heldout: Feed
     threads: int
+
+
+class ProduceInputs(Document):
+    source: ModelSource
+    calibration: Feed
+    batch: int
+    ptq: PtqSection
 
 
 class CalibrateInputs(Document):

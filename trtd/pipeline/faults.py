@@ -17,6 +17,7 @@ from trtd.plan.shapes import Profile
 from trtd.spec.fields import PRECISIONS
 from trtd.spec.lines import key_lines, line_of
 from trtd.spec.paths import how_to_allow, is_inside
+from trtd.spec.relations import CALIBRATE, NOT_CALIBRATED
 from trtd.spec.schema import Spec
 
 
@@ -65,6 +66,15 @@ def unusable_hook(hook: Path | None, spec_file: Path, allowed: bool | None) -> l
     else:
         return []
     return [Diagnostic(str(spec_file), None, "verify.metric", message, hint)]
+
+
+def uncalibrated(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnostic]:
+    """int8 needs data to calibrate on, or a table of who did, or a model that is quantized already."""
+    section = spec.calibration
+    if facts.quantized or "int8" not in spec.engine.precisions or (section and (section.data or section.table)):
+        return []
+    key = "calibration" if section is None else "calibration.data"
+    return [Diagnostic(str(spec_file), None, key, NOT_CALIBRATED, CALIBRATE)]
 
 
 def image_size_outside(spec: Spec, profiles: Mapping[str, Profile], spec_file: Path) -> list[Diagnostic]:

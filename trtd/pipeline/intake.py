@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from trtd.pipeline.bounds import UNBOUNDED, Bounds
 from trtd.pipeline.faults import (
     image_size_outside,
     refuse_files_outside,
+    uncalibrated,
     unknown_outputs,
     unservable,
     unusable_hook,
@@ -37,7 +38,7 @@ from trtd.spec.paths import FixedRoots, default_roots, resolve, roots_from_envir
 from trtd.spec.schema import Spec
 from trtd.store.digest import file_digest
 
-__all__ = ["DataPlan", "Intake", "admit", "make_plans", "plan_of", "take_in", "tool_versions"]
+__all__ = ["DataPlan", "Intake", "Quantized", "admit", "make_plans", "plan_of", "take_in", "tool_versions"]
 
 TOP1 = "top1"
 MIN_HELDOUT_GIVEN = 1
@@ -51,6 +52,7 @@ class Intake:
         roots: folders that models and data may be in.
         source, facts: of the model.
         profiles: shapes of every input.
+        quantized: the quantized model that the spec names beside the float one.
     """
 
     spec: Spec
@@ -59,6 +61,13 @@ class Intake:
     source: ModelSource
     facts: ModelFacts
     profiles: dict[str, Profile]
+    quantized: Quantized | None = None
+
+    def of(self, quantized: Quantized) -> Intake:
+        """The same spec and data with a quantized model in the place of the float one."""
+        other = replace(self, source=quantized.source, facts=quantized.facts, quantized=None)
+        other.__dict__["data"] = self.data  # chosen and hashed already
+        return other
 
     @cached_property
     def data(self) -> DataPlan:
@@ -135,6 +144,14 @@ class Intake:
 
 
 @dataclass(frozen=True)
+class Quantized:
+    """A Paddle model that holds its own scales."""
+
+    source: ModelSource
+    facts: ModelFacts
+
+
+@dataclass(frozen=True)
 class DataPlan:
     """The two disjoint sets, and what a report should say about them."""
 
@@ -178,16 +195,11 @@ def admit(
     roots = _roots(spec_file, registry, extra_roots, bounds)
     source = locate(_model_path(spec, spec_file, registry, roots))
     refuse_files_outside(source, roots)
-    facts = read_facts(source)
-    if facts.quantized:
-        raise ModelError(
-            "the model is quantized already",
-            where=str(source.model_file),
-            hint="give the float model it was made from; importing the scales of quantized models is not supported yet",
-        )
+    facts = _facts_of(source)
     profiles, faults = close_shapes(facts.inputs, spec.model.inputs, str(spec_file))
-    intake = Intake(spec, spec_file, roots, source, facts, profiles)
+    intake = Intake(spec, spec_file, roots, source, facts, profiles, _quantized(spec, spec_file, roots, facts))
     faults += [
+        *uncalibrated(spec, facts, spec_file),
         *unknown_outputs(spec, facts, spec_file),
         *unusable_hook(intake.hook, spec_file, bounds.hooks_allowed),
         *bounds.faults(spec, spec_file),
@@ -219,6 +231,8 @@ def plan_of(intake: Intake, precision: Precision, *, name: str | None = None) ->
         labels_digest=file_digest(intake.labels) if intake.labels else None,
         hook_digest=file_digest(intake.hook) if intake.hook else None,
         table_digest=file_digest(intake.table) if intake.table else None,
+        quantized=intake.facts.quantized,
+        fallback_digest=intake.quantized.facts.digest if intake.quantized else None,
         fingerprint=intake.fingerprint,
         tools=tool_versions(spec.engine.only_target, intake.facts.format),
     )
@@ -245,6 +259,45 @@ def _model_path(spec: Spec, spec_file: Path, registry: Registry | None, roots: S
         raise SpecError(with_lines(spec_file, [fault]))
     wanted = spec.model.version
     return source_model(registry, name, wanted if isinstance(wanted, int) else None)[1]
+
+
+def _facts_of(source: ModelSource) -> ModelFacts:
+    """Facts of a model. Raises ``ModelError`` for one that is quantized in a form that cannot be used."""
+    facts = read_facts(source)
+    if facts.quantized and facts.format == "onnx":
+        raise ModelError(
+            "the model is quantized already, as ONNX",
+            where=str(source.model_file),
+            hint="give the float model it was made from, or the quantized Paddle model",
+        )
+    if facts.quantized:
+        from trtd.model.convert_open import require_importable  # only now: it needs numpy
+
+        require_importable(facts)
+    return facts
+
+
+def _quantized(spec: Spec, spec_file: Path, roots: Sequence[Path], facts: ModelFacts) -> Quantized | None:
+    """The quantized model beside the float one; raises ``ModelError`` if it is none, or not of the same network."""
+    if spec.engine.quantized_model is None:
+        return None
+    source = locate(resolve(spec_file, spec.engine.quantized_model, roots, key=("engine", "quantized_model")))
+    refuse_files_outside(source, roots)
+    found = _facts_of(source)
+    where = str(source.model_file)
+    if not found.quantized:
+        hint = "export it with onnx_format=True from PaddleSlim, or remove quantized_model"
+        raise ModelError("the model that quantized_model names is not quantized", where=where, hint=hint)
+    if facts.quantized:
+        hint = "give the float model as [model] path: it is what engines are judged by"
+        raise ModelError("both models of the spec are quantized", where=where, hint=hint)
+    if found.inputs != facts.inputs or len(found.outputs) != len(facts.outputs):
+        raise ModelError(
+            "the quantized model has other inputs or outputs than the float one",
+            where=where,
+            hint="quantize the very model that [model] names",
+        )
+    return Quantized(source, found)
 
 
 def _choose_data(intake: Intake) -> DataPlan:

@@ -37,7 +37,7 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
         tf32=BACKENDS[plan.target].always_tf32 or intake.spec.engine.tensorrt.tf32,
         kernels=runner.registry.private / "cache",
         reference=engine.reference,
-        reference_name=reference_name(intake.facts.format),
+        reference_name=reference_name(intake.facts.format) + (", quantized" if intake.facts.quantized else ""),
         outputs=len(stage_result(engine.reference)["outputs"]),
         heldout=data.heldout,
         batch=intake.batch,
@@ -46,13 +46,22 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
         spec_folder=intake.spec_file.parent,
         threads=request.used_threads,
         tools=tool_versions(plan.target, intake.facts.format),
-        notes=(*data.notes, *(f"{plan.target}: {warning}" for warning in engine.warnings)),
+        notes=(*data.notes, *_origin(intake, engine), *(f"{plan.target}: {warning}" for warning in engine.warnings)),
         hooks_allowed=request.bounds.hooks_allowed,
     )
     runner.run_into(scratch, "verify", inputs)
     report = Report.model_validate_json((scratch / REPORT_FILE).read_bytes())
     write_report(intake, engine, report, scratch)
     return report
+
+
+def _origin(intake: Intake, engine: MadeEngine) -> tuple[str, ...]:
+    """Where INT8 has its scales from, if not from trtd's calibration."""
+    if engine.quantized is not None:
+        return engine.notes or ("Scales are those that Paddle's post-training quantization found.",)
+    if intake.facts.quantized:
+        return ("The model is quantized: scales are its own, and it is judged by its own run in Paddle.",)
+    return ()
 
 
 def write_report(intake: Intake, engine: MadeEngine, report: Report, folder: Path) -> None:

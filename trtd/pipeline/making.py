@@ -7,19 +7,23 @@ from pathlib import Path
 
 from trtd.engines.opening import EngineFiles
 from trtd.engines.table import BACKENDS
+from trtd.model.inspect import read_facts
+from trtd.model.source import locate
 from trtd.pipeline.contracts import (
     ENGINE_FILE,
     FP32_FILE,
     GRAPH_FILE,
+    PRODUCED_FILE,
     SUMMARY_FILE,
     TABLE_FILE,
     BuildInputs,
     CalibrateInputs,
     ConvertInputs,
+    ProduceInputs,
     QuantizeInputs,
     ReferenceInputs,
 )
-from trtd.pipeline.intake import Intake, plan_of
+from trtd.pipeline.intake import Intake, Quantized, plan_of
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.spec.fields import Precision
@@ -38,7 +42,9 @@ class MadeEngine:
         table: the calibration table as it was used; ``None`` without one.
         files: the engine.
         baselines: engines of other precisions for the same target, to time it beside; ``fp32`` always.
+        quantized: the quantized model that its scales are from, where that is another than the source.
         warnings: of the target's builder.
+        notes: what a report should say of how it was made.
     """
 
     converted: Path
@@ -48,16 +54,51 @@ class MadeEngine:
     table: Path | None
     files: EngineFiles
     baselines: dict[str, EngineFiles]
+    quantized: Quantized | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEngine:
     """Make the engine of the runner's plan."""
-    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
+    if runner.plan.precision == "int8" and intake.spec.quantization.producer == "paddle-ptq":
+        return make_from_quantized(intake, runner, request, produce(intake, runner))
+    return _make(intake, runner, request, judged_by=(intake, runner))
+
+
+def make_from_quantized(intake: Intake, runner: StageRunner, request: Request, quantized: Quantized) -> MadeEngine:
+    """Make it of a quantized model, to be judged by, and timed beside, the float one of the intake."""
+    made = _make(*of_quantized(intake, runner, quantized), request, judged_by=(intake, runner))
+    return replace(made, quantized=quantized)
+
+
+def of_quantized(intake: Intake, runner: StageRunner, quantized: Quantized) -> tuple[Intake, StageRunner]:
+    """The same job with a quantized model in the place of the float one; the store keeps the two apart."""
+    other = intake.of(quantized)
+    return other, replace(runner, plan=plan_of(other, "int8", name=runner.plan.name))
+
+
+def produce(intake: Intake, runner: StageRunner) -> Quantized:
+    """The quantized model that Paddle makes of the float one."""
+    calibration, data = intake.spec.calibration, intake.data.calibration
+    assert calibration is not None
+    assert data is not None
+    inputs = ProduceInputs(
+        source=intake.source, calibration=data, batch=calibration.batch, ptq=intake.spec.quantization.ptq
+    )
+    source = locate(runner.run("produce", inputs) / PRODUCED_FILE)
+    return Quantized(source, read_facts(source))
+
+
+def _make(
+    intake: Intake, runner: StageRunner, request: Request, *, judged_by: tuple[Intake, StageRunner]
+) -> MadeEngine:
+    converted = convert(intake, runner)
     table = None
-    if runner.plan.precision == "int8":
+    if runner.plan.precision == "int8" and not intake.facts.quantized:
         table = runner.run("calibrate", calibrate_inputs(intake, converted, request)) / TABLE_FILE
-    reference = runner.run("reference", reference_inputs(intake, request))
+    original, original_runner = judged_by
+    reference = original_runner.run("reference", reference_inputs(original, request))
     graph = runner.run("quantize", quantize_inputs(intake, runner, converted, table))
     files, warnings = compile_engine(intake, runner, graph)
     return MadeEngine(
@@ -67,9 +108,14 @@ def make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEn
         summary=graph / SUMMARY_FILE,
         table=graph / TABLE_FILE if table else None,
         files=files,
-        baselines=make_baselines(intake, runner, converted),
+        baselines=make_baselines(original, original_runner, convert(original, original_runner)),
         warnings=warnings,
     )
+
+
+def convert(intake: Intake, runner: StageRunner) -> Path:
+    """The source model as a float graph."""
+    return runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
 
 
 def compile_engine(

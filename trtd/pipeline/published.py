@@ -15,12 +15,19 @@ from trtd.pipeline.contracts import (
     SUMMARY_FILE,
     TABLE_FILE,
     BenchInputs,
-    ConvertInputs,
     Timed,
 )
-from trtd.pipeline.intake import Intake, admit, make_plans
+from trtd.pipeline.intake import Intake, Quantized, admit, make_plans
 from trtd.pipeline.judging import HTML_FILE, judge_engine
-from trtd.pipeline.making import MadeEngine, make_baselines, quantize_inputs, reference_inputs
+from trtd.pipeline.making import (
+    MadeEngine,
+    convert,
+    make_baselines,
+    of_quantized,
+    produce,
+    quantize_inputs,
+    reference_inputs,
+)
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
@@ -88,10 +95,12 @@ def _published(
     runner = open_runner(plan, intake, request)
     record = registry.record(name, manifest.version)
     table = record / TABLE_FILE if (record / TABLE_FILE).is_file() else None
-    converted = runner.run("convert", ConvertInputs(source=intake.source, facts=intake.facts))
+    quantized = _quantized_of(manifest, intake, runner)
+    made_of = (intake, runner) if quantized is None else of_quantized(intake, runner, quantized)
+    converted = convert(*made_of)
     graph, summary = folder, record / SUMMARY_FILE
     if BACKENDS[plan.target].compiles:
-        graph = runner.run("quantize", quantize_inputs(intake, runner, converted, table))
+        graph = made_of[1].run("quantize", quantize_inputs(*made_of, converted, table))
         summary = graph / SUMMARY_FILE
     engine = MadeEngine(
         converted=converted,
@@ -100,9 +109,25 @@ def _published(
         summary=summary,
         table=table,
         files=manifest.engine_files(folder),
-        baselines=make_baselines(intake, runner, converted),
+        baselines=make_baselines(intake, runner, convert(intake, runner)),
+        quantized=quantized,
     )
     return manifest, intake, runner, engine
+
+
+def _quantized_of(manifest: Manifest, intake: Intake, runner: StageRunner) -> Quantized | None:
+    """The quantized model that a published engine's scales are from, where that is not its source."""
+    digest = manifest.scales_digest
+    if digest is None:
+        return None
+    found = intake.quantized or produce(intake, runner)
+    if found.facts.digest != digest:
+        raise RegistryError(
+            f"the quantized model is not what {manifest.name}@{manifest.version} was built from",
+            hint=f"build it again: trtd build {manifest.spec_file}",
+            where=str(found.source.model_file),
+        )
+    return found
 
 
 def _refuse_changed(manifest: Manifest, plan: BuildPlan) -> None:

@@ -63,6 +63,7 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
         build_digest=plan.digest,
         ingredients=plan.ingredients,
         calibration_digest=calibration.digest if engine.table and calibration else None,
+        scales_digest=engine.quantized.facts.digest if engine.quantized else None,
         heldout_digest=intake.data.heldout.digest,
         spec_file=str(intake.spec_file),
         spec=intake.spec.model_dump(mode="json"),

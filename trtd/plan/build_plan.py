@@ -20,13 +20,15 @@ from trtd.store.digest import json_digest
 STAGE_VERSIONS = {
     "convert": 1,
     "reference": 1,
+    "produce": 1,
     "calibrate": 2,
-    "quantize": 2,
+    "quantize": 3,
     "build": 1,
     "verify": 1,
 }  # verification is always run anew
 
 _MODEL = ("model", "tool")
+_CALIBRATION = ("inputs", "preprocess", "calibration.set", "calibration.batch")
 _HELDOUT = ("heldout", "inputs", "preprocess")
 _QUANTIZE = (*_MODEL, "precision", "target", "calibration", "quantization", "inputs", "preprocess")
 
@@ -34,9 +36,9 @@ _QUANTIZE = (*_MODEL, "precision", "target", "calibration", "quantization", "inp
 STAGE_INGREDIENTS: dict[str, tuple[str, ...]] = {
     "convert": _MODEL,
     "reference": (*_MODEL, *_HELDOUT),
+    "produce": (*_MODEL, *_CALIBRATION, "quantization.producer", "quantization.ptq"),
     "calibrate": (
-        *_MODEL, "target.backend", "target.activation", "target.int8_convolution", "inputs", "preprocess",
-        "calibration.set", "calibration.table", "calibration.batch",
+        *_MODEL, *_CALIBRATION, "target.backend", "target.activation", "target.int8_convolution", "calibration.table",
     ),
     "quantize": _QUANTIZE,
     "build": (*_QUANTIZE, "engine"),
@@ -46,6 +48,7 @@ STAGE_INGREDIENTS: dict[str, tuple[str, ...]] = {
 STAGE_SOURCES: dict[str, tuple[str, ...]] = {
     "convert": (),
     "reference": (),
+    "produce": (),
     "calibrate": ("convert",),
     "quantize": ("convert", "calibrate"),
     "build": ("convert", "calibrate", "quantize"),
@@ -93,6 +96,8 @@ def make_plan(
     labels_digest: str | None,
     hook_digest: str | None,
     table_digest: str | None,
+    quantized: bool,
+    fallback_digest: str | None,
     fingerprint: Mapping[str, str],
     tools: Mapping[str, str],
 ) -> BuildPlan:
@@ -100,6 +105,8 @@ def make_plan(
 
     Args:
         name: of the engine.
+        quantized: the model holds its own scales.
+        fallback_digest: of the quantized model beside the float one.
         fingerprint: of the target, as its backend gives it.
         tools: distribution name to version of everything that takes part.
     """
@@ -127,14 +134,21 @@ def make_plan(
         ingredients["engine.compute_capabilities"] = _text(sorted(spec.engine.compute_capabilities))
         options = spec.engine.tensorrt.model_dump(mode="json", exclude={"timing_cache"})
         ingredients |= _rows("engine.tensorrt", options)
-    if precision == "int8" and calibration is not None:
+    if precision == "int8":
+        ingredients |= {
+            "target.activation": quantization.activation,
+            "quantization.float_precision": quantization.float_precision,
+            "quantization.fallback": fallback_digest or "none",
+        }
+        scales = {"imported"} if quantized else {"producer", "ptq"}
+        ingredients |= _rows("quantization", quantization.model_dump(mode="json", include=scales))
+    if precision == "int8" and calibration is not None and not quantized:
         ingredients |= {
             "calibration.set": calibration_digest or "none",
             "calibration.table": table_digest or "none",
             "calibration.batch": str(calibration.batch),
             "calibration.method": calibration.method,
             "calibration.percentile": repr(calibration.percentile) if calibration.method == "percentile" else "unused",
-            "target.activation": quantization.activation,
         }
     return BuildPlan(
         name=name,

@@ -7,6 +7,7 @@ run gives, at whatever speed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from glob import escape
 
 import numpy as np
@@ -23,7 +24,14 @@ from trtd.quantize.qdq_nodes import write_constant_dq, write_pair
 from trtd.quantize.scales import ActivationType
 
 
-def insert_imported(model: ir.Model, quantization: ImportedQuantization, placement: Placement) -> Quantized:
+def insert_imported(
+    model: ir.Model,
+    quantization: ImportedQuantization,
+    placement: Placement,
+    *,
+    exclude: Sequence[str] = (),
+    exclude_ops: Sequence[str] = (),
+) -> Quantized:
     """Quantize ``model`` in place, where ``placement`` wants it and Paddle recorded the scales for it.
 
     What Paddle left in float stays float. Ranges that Paddle only observed serve where the target rounds and Paddle's
@@ -44,12 +52,12 @@ def insert_imported(model: ir.Model, quantization: ImportedQuantization, placeme
         for node in graph
         if node.op_type in placement.weighted and source.left_float(node)
     }
-    choice = choose(graph, placement, exclude=[escape(name) for name in reasons])
+    choice = _choose(graph, placement, reasons, exclude, exclude_ops)
     while lacking := QdqWriter(graph, source, placement, choice).unscaled():
         for value, readers in lacking:
             makers = [node for node in choice.nodes if fused_output(node, placement) is value]
             reasons |= {_name(node): f"Paddle recorded no range of '{value.name}'" for node in readers or makers}
-        choice = choose(graph, placement, exclude=[escape(name) for name in reasons])
+        choice = _choose(graph, placement, reasons, exclude, exclude_ops)
     choice = Choice(choice.nodes, {name: reasons.get(name, why) for name, why in choice.kept_float.items()})
     if not any(node.op_type in placement.weighted for node in choice.nodes):
         raise QuantizationError(
@@ -57,6 +65,12 @@ def insert_imported(model: ir.Model, quantization: ImportedQuantization, placeme
             hint="quantize conv2d, depthwise_conv2d, mul and matmul_v2 in Paddle, or build from the float model",
         )
     return QdqWriter(graph, source, placement, choice).write()
+
+
+def _choose(
+    graph: ir.Graph, placement: Placement, reasons: Iterable[str], exclude: Sequence[str], exclude_ops: Sequence[str]
+) -> Choice:
+    return choose(graph, placement, exclude=[*exclude, *map(escape, reasons)], exclude_ops=exclude_ops)
 
 
 def insert_as_paddle(

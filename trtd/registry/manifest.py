@@ -45,6 +45,7 @@ class Provenance(Document):
         build_digest: of the BuildPlan; an equal one means that a new build would give this engine again.
         ingredients: the BuildPlan's rows, whose differences are the reasons why an engine is stale.
         calibration_digest: of the calibration set; ``None`` if there was none.
+        scales_digest: of the quantized model that the scales are from, where that is not the source; else ``None``.
         heldout_digest: of the held-out set.
         spec_file: where the spec lay; its relative paths start there.
         spec: as the author wrote it, defaults filled in.
@@ -63,6 +64,7 @@ class Provenance(Document):
     ingredients: dict[str, str] = Field(default_factory=dict)
     spec_file: str = ""
     calibration_digest: str | None
+    scales_digest: str | None = None
     heldout_digest: str
     spec: dict[str, JsonValue]
     inputs: tuple[TensorFacts, ...]

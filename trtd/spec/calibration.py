@@ -19,6 +19,7 @@ from trtd.spec.fields import (
     Method,
     PathText,
     Positive,
+    PtqAlgorithm,
     Text,
 )
 from trtd.spec.section import Relation, Section
@@ -109,8 +110,36 @@ class CalibrationSection(Section):
     )
 
 
+class PtqSection(Section):
+    """How Paddle quantizes, by its own names (``paddle.static.quantization.PostTrainingQuantization``)."""
+
+    algorithm: PtqAlgorithm = Field(default="hist", description='How ranges of activations are found. Default: "hist".')
+    hist_percent: float = Field(
+        default=0.99999, gt=0, le=1, description="Share of the magnitudes that hist keeps. Default: 0.99999."
+    )
+    skip: list[Text] = Field(
+        default=[],
+        description="Variables of the Paddle program whose readers stay float. Default: [].",
+        examples=[["conv2d_0.tmp_0"]],
+    )
+
+
 class QuantizationSection(Section):
-    """What int8 leaves in float, for models that lose too much."""
+    """What int8 leaves in float, for models that lose too much; and who quantizes."""
+
+    relations: ClassVar[tuple[Relation, ...]] = (rules.ptq_by_paddle,)
+
+    producer: Literal["trtd", "paddle-ptq"] = Field(
+        default="trtd",
+        description="Who finds the scales of int8: trtd, or Paddle's own post-training quantization, which needs a "
+        '.pdmodel program. A model that is quantized already keeps its scales. Default: "trtd".',
+    )
+    ptq: PtqSection = Field(default=PtqSection(), description="For paddle-ptq. Default: as Paddle does by itself.")
+    imported: Literal["target", "paddle"] = Field(
+        default="target",
+        description="Where a quantized Paddle model is rounded: where the target gains from it, or exactly where "
+        'Paddle rounds, at whatever speed. Default: "target".',
+    )
 
     exclude: list[Text] = Field(
         default=[],

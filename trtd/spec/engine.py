@@ -10,6 +10,7 @@ from trtd.spec import relations as rules
 from trtd.spec.fields import (
     Capability,
     HardwareCompatibility,
+    ModelPath,
     PathText,
     Precision,
     Precisions,
@@ -87,6 +88,12 @@ class EngineSection(Section):
         description="fp32, fp16 or int8; a list builds one engine of each: NAME-fp16, NAME-int8. "
         'int8 needs [calibration]. Default: "int8".',
         examples=["int8", ["fp16", "int8"]],
+    )
+    quantized_model: ModelPath | None = Field(
+        default=None,
+        description="A model of PaddleSlim or paddle.quantization, made from the same float model: int8 is built from "
+        "it where calibration alone misses a gate of fidelity. Relative to the spec's folder. Default: none.",
+        examples=["../models/det_qat"],
     )
     compute_capabilities: list[Capability] = Field(
         default=[],

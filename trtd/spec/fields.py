@@ -26,6 +26,7 @@ Fit = Literal["stretch", "crop", "letterbox"]
 Channels = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nchw", "nhwc"]
 Activation = Literal["auto", "uint8", "int8"]
+PtqAlgorithm = Literal["abs_max", "avg", "hist", "mse", "emd", "KL"]
 
 CHANNEL_COUNT: dict[Channels, int] = {"rgb": 3, "bgr": 3, "gray": 1}
 

@@ -10,9 +10,12 @@ from trtd.spec.fields import CHANNEL_COUNT, NAME_PATTERN, TENSORRT
 from trtd.spec.section import Fault, Section, relation
 
 if TYPE_CHECKING:
-    from trtd.spec.calibration import CalibrationSection
+    from trtd.spec.calibration import CalibrationSection, QuantizationSection
     from trtd.spec.engine import EngineSection
     from trtd.spec.schema import InputShape, ModelSection, Preprocess, Spec, VerifySection
+
+NOT_CALIBRATED = "missing: int8 must be calibrated on real data"
+CALIBRATE = 'add [calibration] with data = "../data/*.png", or set engine.precision = "fp16"'
 
 
 @relation("path", "registry")
@@ -80,24 +83,41 @@ def metric_gates_with_metric(verify: VerifySection) -> Iterator[Fault]:
             yield Fault(("gates", key), "is a gate on verify.metric, which is not set", hint)
 
 
-@relation("engine.precision", "calibration")
-def calibration_for_int8(spec: Spec) -> Iterator[Fault]:
-    """int8 needs data to calibrate on, or a table of who did."""
-    section = spec.calibration
-    if "int8" in spec.engine.precisions and (section is None or (section.data or section.table) is None):
-        hint = 'add [calibration] with data = "../data/*.png", or set engine.precision = "fp16"'
-        key = ("calibration",) if spec.calibration is None else ("calibration", "data")
-        yield Fault(key, "missing: int8 must be calibrated on real data", hint)
-
-
 @relation("engine.precision", "calibration", "verify.data")
 def data_to_judge_on(spec: Spec) -> Iterator[Fault]:
-    """Without any data no gate can compare anything. (int8 without data or table has a fault of its own.)"""
-    has_data = spec.verify.data is not None or (spec.calibration is not None and spec.calibration.data is not None)
-    has_table = spec.calibration is not None and spec.calibration.table is not None
-    if ("int8" not in spec.engine.precisions or has_table) and not has_data:
-        hint = 'add [verify] with data = "../data/*.png"'
-        yield Fault(("verify", "data"), "missing: there is no data to judge the engine on", hint)
+    """Without any data no gate can compare anything. int8 is told of calibration first, which holds items out."""
+    section = spec.calibration
+    if spec.verify.data is not None or (section is not None and section.data is not None):
+        return
+    if "int8" in spec.engine.precisions and (section is None or section.table is None):
+        yield Fault(("calibration",) if section is None else ("calibration", "data"), NOT_CALIBRATED, CALIBRATE)
+        return
+    hint = 'add [verify] with data = "../data/*.png"'
+    yield Fault(("verify", "data"), "missing: there is no data to judge the engine on", hint)
+
+
+@relation("producer", "ptq")
+def ptq_by_paddle(quantization: QuantizationSection) -> Iterator[Fault]:
+    """Options of Paddle's that Paddle is not asked for would change nothing."""
+    if quantization.producer != "paddle-ptq" and _changed(quantization.ptq):
+        yield Fault(("ptq",), "is for Paddle's own quantization", 'add producer = "paddle-ptq", or remove the section')
+
+
+@relation("engine.precision", "engine.quantized_model", "quantization.producer", "calibration.data")
+def one_source_of_scales(spec: Spec) -> Iterator[Fault]:
+    """A quantized model to fall back on, or one that Paddle is to make: each needs int8, and they are two ways."""
+    made = spec.quantization.producer == "paddle-ptq"
+    named = spec.engine.quantized_model is not None
+    if named and "int8" not in spec.engine.precisions:
+        yield Fault(("engine", "quantized_model"), "is for int8, which is not asked for", "remove it")
+    if made and "int8" not in spec.engine.precisions:
+        yield Fault(("quantization", "producer"), "is for int8, which is not asked for", "remove it")
+    if made and named:
+        hint = 'remove it, or keep it and let trtd calibrate first: producer = "trtd"'
+        yield Fault(("engine", "quantized_model"), "cannot stand beside a model that paddle-ptq makes", hint)
+    if made and (spec.calibration is None or spec.calibration.data is None):
+        hint = 'add [calibration] with data = "../data/*.png"'
+        yield Fault(("quantization", "producer"), "is paddle-ptq, which needs data to calibrate on", hint)
 
 
 @relation("calibration.data", "verify.data")

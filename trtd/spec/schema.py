@@ -115,8 +115,8 @@ class Spec(Section):
     """One spec: a model, what to build of it, and what must hold before it is published."""
 
     relations: ClassVar[tuple[Relation, ...]] = (
-        rules.calibration_for_int8,
         rules.data_to_judge_on,
+        rules.one_source_of_scales,
         rules.disjoint_data,
         rules.engine_names_fit,
         rules.symmetric_for_tensorrt,
@@ -129,7 +129,8 @@ class Spec(Section):
     model: ModelSection = Field(description="Where the source model is.")
     engine: EngineSection = Field(default=EngineSection(), description="What to build. Default: int8 on the CPU.")
     calibration: CalibrationSection | None = Field(
-        default=None, description="Real data to calibrate int8 on. Default: none; int8 needs it."
+        default=None,
+        description="Real data to calibrate int8 on. Default: none; int8 needs it, unless the model is quantized.",
     )
     quantization: QuantizationSection = Field(
         default=QuantizationSection(), description="What int8 leaves in float. Default: what the target does best."

@@ -5,6 +5,7 @@ from __future__ import annotations
 STAGES: dict[str, str] = {
     "convert": "trtd.pipeline.stages.convert:run",
     "reference": "trtd.pipeline.stages.reference:run",
+    "produce": "trtd.pipeline.stages.produce:run",
     "calibrate": "trtd.pipeline.stages.calibrate:run",
     "quantize": "trtd.pipeline.stages.quantize:run",
     "build": "trtd.pipeline.stages.build:run",

@@ -15,11 +15,30 @@ from trtd.pipeline.contracts import FOLDED_FILE, FP32_FILE, ConvertInputs, Conve
 from trtd.pipeline.progress import Progress
 from trtd.quantize.fold import fold_affine, fold_residual_gates
 from trtd.quantize.graph import load, save
+from trtd.quantize.paddle_import import convert_quantized
 
 
 def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes ``model.onnx`` (constants and BatchNorm folded) and ``folded.onnx`` (affine steps folded too)."""
+    """Writes ``model.onnx`` (constants and BatchNorm folded) and ``folded.onnx`` (affine steps folded too).
+
+    Of a quantized model, with its weights in float, and its scales in ``quantization.json``.
+    """
     job = ConvertInputs.model_validate(inputs)
+    folded = _convert_quantized(job, out, progress) if job.facts.quantized else _convert(job, out, progress)
+    if files_digest(job.source.files) != job.facts.digest:
+        raise ModelError(
+            "the model changed while it was being converted",
+            where=str(job.source.model_file),
+            hint="run the command again once nobody writes there any more",
+        )
+    runner = OnnxRuntimeRunner(out / FP32_FILE)
+    _check_signature(job.facts, runner)
+    progress(3, 3, "")
+    return ConvertResult(inputs=runner.inputs, outputs=runner.outputs, folded=folded).model_dump(mode="json")
+
+
+def _convert(job: ConvertInputs, out: Path, progress: Progress) -> int:
+    """How many affine steps were folded into weights."""
     converted = out / "converted.onnx"
     progress(0, 3, "to ONNX")
     to_onnx(job.source, converted, progress.log)
@@ -31,16 +50,12 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     model = load(out / FP32_FILE)
     folded = fold_affine(model) + fold_residual_gates(model)
     save(model, out / FOLDED_FILE)
-    if files_digest(job.source.files) != job.facts.digest:
-        raise ModelError(
-            "the model changed while it was being converted",
-            where=str(job.source.model_file),
-            hint="run the command again once nobody writes there any more",
-        )
-    runner = OnnxRuntimeRunner(out / FP32_FILE)
-    _check_signature(job.facts, runner)
-    progress(3, 3, "")
-    return ConvertResult(inputs=runner.inputs, outputs=runner.outputs, folded=folded).model_dump(mode="json")
+    return folded
+
+
+def _convert_quantized(job: ConvertInputs, out: Path, progress: Progress) -> int:
+    progress(0, 3, "to ONNX, with the model's own scales")
+    return convert_quantized(job.source, out, progress.log)[1]
 
 
 def _check_signature(facts: ModelFacts, runner: OnnxRuntimeRunner) -> None:

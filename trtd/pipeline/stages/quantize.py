@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trtd.calibrate.methods import with_percentile
-from trtd.calibrate.table import read_table, write_table
+from trtd.calibrate.table import CalibrationTable, read_table, write_table
 from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
 from trtd.engines.table import BACKENDS
 from trtd.errors import QuantizationError
@@ -17,6 +17,8 @@ from trtd.pipeline.contracts import FOLDED_FILE, GRAPH_FILE, SUMMARY_FILE, TABLE
 from trtd.pipeline.progress import Progress
 from trtd.quantize.fp16 import to_fp16
 from trtd.quantize.graph import load, save
+from trtd.quantize.imported import QUANTIZATION_FILE, read_quantization
+from trtd.quantize.insert_imported import insert_as_paddle, insert_imported
 from trtd.quantize.qdq import insert_qdq
 from trtd.quantize.targets import placement_for
 from trtd.store.digest import file_digest
@@ -54,25 +56,15 @@ def _write(job: QuantizeInputs, out: Path) -> QuantizeSummary:
 
 
 def _write_int8(job: QuantizeInputs, out: Path) -> QuantizeSummary:
-    folded = job.converted / FOLDED_FILE
-    if job.table is None:
-        raise QuantizationError("there is no calibration table", hint="add [calibration] to the spec")
-    table = with_percentile(read_table(job.table), job.percentile)
-    if table.model_digest != file_digest(folded):
-        raise QuantizationError(
-            "the calibration table belongs to another graph", hint="trtd calibrate SPEC", where=str(job.table)
-        )
-    write_table(table, out / TABLE_FILE)  # as it was used: the percentile may be another than that of the pass
-    model = load(folded)
+    model = load(job.converted / FOLDED_FILE)
     placement = placement_for(job.target, job.quantization.activation, job.device)
-    written = insert_qdq(
-        model,
-        table,
-        placement,
-        method=job.method,
-        exclude=job.quantization.exclude,
-        exclude_ops=job.quantization.exclude_ops,
-    )
+    scales, excluded = job.converted / QUANTIZATION_FILE, _excluded(job)
+    if not scales.is_file():
+        written = insert_qdq(model, _table(job, out), placement, method=job.method, **excluded)
+    elif job.quantization.imported == "paddle":
+        written = insert_as_paddle(model, read_quantization(scales), placement.activation)
+    else:
+        written = insert_imported(model, read_quantization(scales), placement, **excluded)
     if _float_precision(job) == "fp16":
         rounded = out / "rounded.onnx"
         save(model, rounded)
@@ -87,6 +79,23 @@ def _write_int8(job: QuantizeInputs, out: Path) -> QuantizeSummary:
         kept_float=written.kept_float,
         tensors=written.tensors,
     )
+
+
+def _table(job: QuantizeInputs, out: Path) -> CalibrationTable:
+    """The calibration table; left in ``out`` as it was used: the percentile may be another than the pass's."""
+    if job.table is None:
+        raise QuantizationError("there is no calibration table", hint="add [calibration] to the spec")
+    table = with_percentile(read_table(job.table), job.percentile)
+    if table.model_digest != file_digest(job.converted / FOLDED_FILE):
+        raise QuantizationError(
+            "the calibration table belongs to another graph", hint="trtd calibrate SPEC", where=str(job.table)
+        )
+    write_table(table, out / TABLE_FILE)
+    return table
+
+
+def _excluded(job: QuantizeInputs) -> dict[str, Sequence[str]]:
+    return {"exclude": job.quantization.exclude, "exclude_ops": job.quantization.exclude_ops}
 
 
 def _float_precision(job: QuantizeInputs) -> str:
