@@ -15,9 +15,9 @@ def open_reference(source: ModelSource, facts: ModelFacts, *, threads: int | Non
         from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
 
         return OnnxRuntimeRunner(source.model_file, threads=threads)
-    from trtd.engines.paddle_reference import PaddleRunner
+    from trtd.engines.paddle.reference import open_paddle_on_cpu
 
-    return PaddleRunner(source, facts.inputs, threads=threads)
+    return open_paddle_on_cpu(source, facts.inputs, threads=threads)
 
 
 def reference_name(source_format: str) -> str:

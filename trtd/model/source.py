@@ -66,7 +66,7 @@ _SIGNATURES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
     (lambda head: head.startswith(b"PK\x03\x04"), "a zip archive", "Unpack it, or export the model for inference."),
     (lambda head: head.startswith(b"\x1f\x8b"), "a gzip archive", "Unpack it first."),
     (
-        lambda head: head.startswith((b"ftrt", b"trtf", b"ptrt")),
+        lambda head: head.startswith((b"ftrt", b"trtf", b"ptrt", b"vtrt")),
         "a TensorRT engine, not a source model",
         "Give the Paddle or ONNX model that it was built from.",
     ),

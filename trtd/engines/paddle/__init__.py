@@ -1,0 +1,1 @@
+"""Paddle Inference: the reference on the CPU, and Paddle with and without TensorRT on a GPU."""

@@ -1,0 +1,77 @@
+"""From settings to a ``Config`` of Paddle's that really says what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trtd.engines.paddle.predictor import last_line
+from trtd.engines.paddle.settings import Call, InFolder, PaddleSettings, Precision, calls
+from trtd.errors import EngineError, EnvironmentMissing, TrtdError
+
+
+def make_config(module: Any, settings: PaddleSettings, folder: Path, *, cache: Path | None = None) -> Any:
+    """A new ``Config``, for one predictor.
+
+    Args:
+        module: ``paddle.inference``.
+        folder: that holds the model.
+        cache: folder that calibration tables and engines are read from, and engines written to; ``None`` for
+            ``_opt_cache`` beside the model, the only one that Paddle writes tables to.
+
+    Raises:
+        EnvironmentMissing: this Paddle was built without GPU or TensorRT, or cannot use them here.
+        EngineError: this Paddle has no such setting, or refuses its value.
+    """
+    where = str(folder / settings.model_file)
+    config = module.Config(where, str(folder / settings.params_file) if settings.params_file else "")
+    config.disable_glog_info()
+    for call in calls(settings):
+        _obey(module, config, call, folder, where)
+        if call.method == "enable_use_gpu" and not config.use_gpu():
+            raise EnvironmentMissing(
+                "this Paddle was built without GPUs",
+                hint="install paddlepaddle-gpu in the place of paddlepaddle",
+                where=where,
+            )
+    if settings.tensorrt is not None and not config.tensorrt_engine_enabled():
+        raise EnvironmentMissing("Paddle did not turn TensorRT on", hint="its log tells why", where=where)
+    if cache is not None:
+        config.set_optim_cache_dir(str(cache))
+    return config
+
+
+def _obey(module: Any, config: Any, call: Call, folder: Path, where: str) -> None:
+    method = getattr(config, call.method, None)
+    if method is None:
+        raise EngineError(
+            f"this Paddle has no {call.method}, which came with {call.newer or 'a newer one'}",
+            where=where,
+            hint="leave that option out of [engine.paddle], or install a newer Paddle",
+        )
+    positional = [_value(module, value, folder) for value in call.positional]
+    arguments = {name: _value(module, value, folder) for name, value in call.arguments.items()}
+    try:
+        method(*positional, **arguments)
+    except Exception as error:
+        raise _refused(call, error, where) from error
+
+
+def _value(module: Any, value: Any, folder: Path) -> Any:
+    if isinstance(value, Precision):
+        return getattr(module.PrecisionType, value.name)
+    return str(folder / value.name) if isinstance(value, InFolder) else value
+
+
+def _refused(call: Call, error: Exception, where: str) -> TrtdError:
+    if "compile with TENSORRT" in str(error):
+        return EnvironmentMissing(
+            "this Paddle was built without TensorRT",
+            hint="install paddlepaddle-gpu in the place of paddlepaddle: its wheels have it",
+            where=where,
+        )
+    return EngineError(
+        f"Paddle refuses {call.method}: {last_line(error)}",
+        where=where,
+        hint="see [engine.paddle] in the spec: names and bounds there are Paddle's own",
+    )
