@@ -187,7 +187,7 @@ def test_registry_models_have_versions(version: str, faults: Faults) -> None:
     [
         ("[]", "got []"),
         ('["int8", "int8"]', 'must name each precision once, got ["int8", "int8"]'),
-        ('"int4"', 'must be one of "fp32", "fp16", "int8", or a list of them, got the text "int4"'),
+        ('"int4"', 'must be one of "fp32", "fp16", "bf16", "int8", or a list of them, got the text "int4"'),
         ('["int8", 16]', "or a list of them, got a list of 2"),
         ("16", "or a list of them, got the number 16"),
     ],

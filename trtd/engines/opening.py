@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from pydantic import Field
@@ -59,6 +60,10 @@ def open_engine(engine: EngineFiles, *, threads: int | None = None, kernels: Pat
         from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
 
         return OnnxRuntimeRunner(engine.folder / BACKENDS[engine.target].model_file, threads=threads)
+    if BACKENDS[engine.target].family == "paddle":
+        from trtd.engines.paddle.opening import open_paddle
+
+        return open_paddle(engine.folder, engine.digests, cache=kernels or Path(tempfile.gettempdir()))
     from trtd.engines.tensorrt.flavours import flavour_of
     from trtd.engines.tensorrt.run import TensorRTRunner
 

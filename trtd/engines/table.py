@@ -5,12 +5,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 from trtd.engines.cpu import cpu_facts
 from trtd.engines.gpu import gpus
-from trtd.engines.hardware import rtx_convolves_int8
+from trtd.engines.hardware import release, rtx_convolves_int8
 from trtd.engines.tensorrt.flavours import FLAVOURS, Flavour
 from trtd.errors import EnvironmentMissing
+
+PADDLE_GPU = "paddlepaddle-gpu"
+PADDLE_DISTRIBUTIONS = (PADDLE_GPU, "paddlepaddle")
 
 Capabilities = Sequence[str]
 """Compute capabilities that a spec names; empty for those of this machine's GPU, and for backends without."""
@@ -21,6 +26,7 @@ class Backend:
     """One target as the rest of the program sees it.
 
     Attributes:
+        family: what engines are made of: an ONNX graph, or the Paddle model itself.
         distributions: packages whose version an engine of this target depends on.
         model_file: name of the file that is published and loaded.
         compiles: the engine is compiled from the graph in its precision; else it is that graph.
@@ -33,6 +39,7 @@ class Backend:
         unverifiable: what keeps it from running the engine; empty if nothing does.
     """
 
+    family: Literal["graph", "paddle"]
     distributions: tuple[str, ...]
     model_file: str
     compiles: bool
@@ -49,8 +56,49 @@ def _cpu_fingerprint(capabilities: Capabilities) -> dict[str, str]:
     return {"machine": platform.machine(), "vnni": "yes" if cpu_facts().vnni else "no"}
 
 
+def _gpu_name() -> str:
+    return ", ".join(dict.fromkeys(gpu.name for gpu in gpus().found)) or "no GPU"
+
+
+def _paddle_fingerprint() -> dict[str, str]:
+    if not paddle_on_gpu():
+        return {"machine": platform.machine()}
+    here = gpus()
+    return {"gpu": f"{here.found[0].name} ({here.found[0].capability})", "driver": here.driver}
+
+
+def paddle_on_gpu() -> bool:
+    """Whether Paddle can run on a GPU here: the package with GPUs is installed, and there is one."""
+    return paddle_gpu_missing("paddle") is None
+
+
+def paddle_release() -> tuple[int, int] | None:
+    """Of whichever Paddle is installed; ``None`` if none is."""
+    for distribution in PADDLE_DISTRIBUTIONS:
+        try:
+            return release(version(distribution))
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def paddle_gpu_missing(target: str) -> EnvironmentMissing | None:
+    """What keeps Paddle from running on a GPU here."""
+    try:
+        version(PADDLE_GPU)
+    except PackageNotFoundError:
+        hint = "pip install paddlepaddle-gpu in the place of paddlepaddle: docs/how-to/verify-on-your-gpu.md"
+        return EnvironmentMissing(f"{target} needs {PADDLE_GPU}", hint=hint, where=target)
+    here = gpus()
+    if not here.found:
+        what = f"{target} runs on a GPU, and there is none here: {here.reason}"
+        return EnvironmentMissing(what, hint="build where one is", where=target)
+    return None
+
+
 def _tensorrt(flavour: Flavour) -> Backend:
     return Backend(
+        family="graph",
         distributions=flavour.distributions,
         model_file="model.plan",
         compiles=True,
@@ -58,7 +106,7 @@ def _tensorrt(flavour: Flavour) -> Backend:
         native_fp16=True,
         always_tf32=flavour.target == "tensorrt-rtx",
         fingerprint=lambda capabilities: _gpu_fingerprint(flavour, capabilities),
-        device=lambda: ", ".join(dict.fromkeys(gpu.name for gpu in gpus().found)) or "no GPU",
+        device=_gpu_name,
         missing=lambda capabilities: _gpu_missing(flavour, capabilities),
         unverifiable=_gpu_unverifiable,
     )
@@ -107,6 +155,7 @@ def _gpu_unverifiable(capabilities: Capabilities) -> str:
 
 BACKENDS: dict[str, Backend] = {
     "onnxruntime-cpu": Backend(
+        family="graph",
         distributions=("onnxruntime",),
         model_file="model.onnx",
         compiles=False,
@@ -119,4 +168,30 @@ BACKENDS: dict[str, Backend] = {
         unverifiable=lambda capabilities: "",
     ),
     **{name: _tensorrt(flavour) for name, flavour in FLAVOURS.items()},
+    "paddle": Backend(
+        family="paddle",
+        distributions=PADDLE_DISTRIBUTIONS,
+        model_file="engine.json",
+        compiles=True,
+        symmetric=True,
+        native_fp16=True,
+        always_tf32=False,
+        fingerprint=lambda capabilities: _paddle_fingerprint(),
+        device=lambda: _gpu_name() if paddle_on_gpu() else cpu_facts().model,
+        missing=lambda capabilities: None,
+        unverifiable=lambda capabilities: "",
+    ),
+    "paddle-tensorrt": Backend(
+        family="paddle",
+        distributions=PADDLE_DISTRIBUTIONS,
+        model_file="engine.json",
+        compiles=True,
+        symmetric=True,
+        native_fp16=True,
+        always_tf32=True,
+        fingerprint=lambda capabilities: _paddle_fingerprint(),
+        device=_gpu_name,
+        missing=lambda capabilities: paddle_gpu_missing("paddle-tensorrt"),
+        unverifiable=_gpu_unverifiable,
+    ),
 }

@@ -14,7 +14,9 @@ from trtd.pipeline.contracts import TABLE_FILE
 from trtd.pipeline.fallback import fall_back
 from trtd.pipeline.intake import Intake, admit, make_plans, take_in
 from trtd.pipeline.judging import HTML_FILE, judge_engine, write_report
-from trtd.pipeline.making import MadeEngine, calibrate_inputs, compile_engine, convert, make_engine
+from trtd.pipeline.made import MadeEngine
+from trtd.pipeline.making import calibrate_inputs, compile_engine, convert, make_engine
+from trtd.pipeline.making_paddle import refuse_without_gpu
 from trtd.pipeline.publishing import publish_engine
 from trtd.pipeline.request import Outcome, Request
 from trtd.pipeline.stage_runner import StageRunner
@@ -188,6 +190,7 @@ def _untouched(
 
 def _refuse_in_vain(intake: Intake, plan: BuildPlan) -> None:
     """Tell before any work what this machine lacks to build the engine, or to verify it where that must be."""
+    refuse_without_gpu(plan)
     backend, capabilities = BACKENDS[plan.target], intake.spec.engine.compute_capabilities
     if missing := backend.missing(capabilities):
         raise missing

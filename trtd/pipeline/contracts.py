@@ -10,6 +10,7 @@ from pathlib import Path
 from trtd.calibrate.table import Method
 from trtd.document import Document
 from trtd.engines.opening import EngineFiles
+from trtd.engines.paddle.settings import PaddleSettings, PaddleTable
 from trtd.model.facts import ModelFacts, TensorFacts
 from trtd.model.source import ModelSource
 from trtd.pipeline.feed import Feed
@@ -26,6 +27,8 @@ TABLE_FILE = "calibration.json"  # of calibrate
 GRAPH_FILE = "model.onnx"  # of quantize
 SUMMARY_FILE = "summary.json"  # of quantize
 ENGINE_FILE = "engine.json"  # of build
+PADDLE_TABLES_FILE = "tables.json"  # of paddle-calibrate
+PUBLISHED_FOLDER = "published"  # of paddle-build
 REPORT_FILE = "report.json"  # of verify
 LAYERS_FILE = "layers.json"  # of verify, where the engine ran on a GPU
 
@@ -38,6 +41,9 @@ STAGE_FILES: dict[str, tuple[str, ...]] = {
     "calibrate": (TABLE_FILE,),
     "quantize": (GRAPH_FILE, SUMMARY_FILE),
     "build": (ENGINE_FILE,),
+    "paddle-prepare": (SUMMARY_FILE,),
+    "paddle-calibrate": (PADDLE_TABLES_FILE,),
+    "paddle-build": (ENGINE_FILE,),
     "verify": (REPORT_FILE,),
     "bench": (),
 }
@@ -130,6 +136,49 @@ class BuildInputs(Document):
     profiles: dict[str, Profile]
     timings: Path | None
     cache: Path
+
+
+class PaddlePrepareInputs(Document):
+    """What becomes of a Paddle model.
+
+    Attributes:
+        mixed: convert the weights in the file to the precision of the settings.
+        shapes_of: data to collect the shapes of all tensors on; ``None`` to collect none.
+    """
+
+    source: ModelSource
+    facts: ModelFacts
+    settings: PaddleSettings
+    mixed: bool
+    shapes_of: Feed | None
+    batch: int
+
+
+class PaddleCalibrateInputs(Document):
+    prepared: Path
+    settings: PaddleSettings
+    calibration: Feed
+    batch: int
+
+
+class PaddleTables(Document):
+    """What calibration by TensorRT left: the tables, and what they were made of."""
+
+    set_digest: str
+    samples: int
+    tables: tuple[PaddleTable, ...]
+
+
+class PaddleBuildInputs(Document):
+    """``tables``: folder that paddle-calibrate left; ``None`` without calibration."""
+
+    prepared: Path
+    tables: Path | None
+    target: str
+    settings: PaddleSettings
+    profiles: dict[str, Profile]
+    heldout: Feed
+    batch: int
 
 
 class VerifyInputs(Document):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trtd.pipeline.intake import Intake
-from trtd.pipeline.making import MadeEngine, make_from_quantized
+from trtd.pipeline.made import MadeEngine
+from trtd.pipeline.making import make_from_quantized
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner
 from trtd.ui.figures import number

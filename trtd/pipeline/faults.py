@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from trtd.engines.gpu import gpus
 from trtd.engines.hardware import hardware
+from trtd.engines.table import paddle_release
 from trtd.engines.tensorrt.flavours import FLAVOURS
 from trtd.errors import Diagnostic, ModelError
 from trtd.model.facts import ModelFacts
 from trtd.model.source import ModelSource
 from trtd.plan.shapes import Profile
-from trtd.spec.fields import PRECISIONS
+from trtd.spec.fields import COMMON_PRECISIONS, PADDLE
 from trtd.spec.lines import key_lines, line_of
 from trtd.spec.paths import how_to_allow, is_inside
 from trtd.spec.relations import CALIBRATE, NOT_CALIBRATED
@@ -111,9 +112,45 @@ def unservable(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnosti
             needed = "int8 convolution" if precision == "int8" and _only_convolves(facts) else precision
             if support.get(needed) == "absent":
                 message = f"{needed} does not exist on compute capability {capability} with {flavour.module} {version}"
-                hint = f"it has {', '.join(p for p in PRECISIONS if p != precision and support.get(p) != 'absent')}"
+                hint = (
+                    f"it has {', '.join(p for p in COMMON_PRECISIONS if p != precision and support.get(p) != 'absent')}"
+                )
                 faults.append(Diagnostic(str(spec_file), None, "engine.precision", message, hint))
     return faults
+
+
+def unservable_by_paddle(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnostic]:
+    """What Paddle would do in silence, or crash at, and not what the spec asks for."""
+    if spec.engine.only_target not in PADDLE:
+        return []
+    return [Diagnostic(str(spec_file), None, *fault) for fault in _paddle_faults(spec, facts)]
+
+
+def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, str]]:
+    target, int8 = spec.engine.only_target, "int8" in spec.engine.precisions
+    if facts.format == "onnx":
+        hint = 'use target = "tensorrt", or give the Paddle model that it was exported from'
+        yield "model.path", f"is an ONNX model, which {target} cannot run", hint
+        return
+    pir, release = facts.format == "paddle-pir", paddle_release()
+    if pir and release is not None and release < (3, 0):
+        hint = "export it with FLAGS_enable_pir_api=0, which gives a .pdmodel; or install Paddle 3"
+        yield "model.path", f"is a PIR program (.json), at which Paddle {release[0]}.{release[1]} crashes", hint
+    given = spec.engine.paddle.use_calib_mode
+    if target == "paddle-tensorrt" and int8:
+        if given is False and not facts.quantized:
+            hint = "leave use_calib_mode out: a float model must be calibrated; or give a quantized model"
+            what = "is false for a float model: Paddle would run it in FP32 and not say so"
+            yield "engine.paddle.use_calib_mode", what, hint
+        if given is True and facts.quantized:
+            hint = "leave use_calib_mode out: a quantized model has its own scales"
+            yield "engine.paddle.use_calib_mode", "is true for a quantized model: Paddle would calibrate it anew", hint
+        if pir and not facts.quantized:
+            hint = "export it with FLAGS_enable_pir_api=0, which gives a .pdmodel; or quantize it with Paddle"
+            yield "model.path", "is a PIR program (.json), for which TensorRT in Paddle has no calibration", hint
+    if pir and spec.engine.paddle.convert_to_mixed_precision:
+        hint = "leave it out: the predictor converts when it loads"
+        yield "engine.paddle.convert_to_mixed_precision", "is for .pdmodel programs; this is PIR (.json)", hint
 
 
 def _only_convolves(facts: ModelFacts) -> bool:

@@ -23,6 +23,7 @@ from trtd.pipeline.faults import (
     uncalibrated,
     unknown_outputs,
     unservable,
+    unservable_by_paddle,
     unusable_hook,
     with_lines,
 )
@@ -205,6 +206,7 @@ def admit(
         *bounds.faults(spec, spec_file),
         *image_size_outside(spec, profiles, spec_file),
         *unservable(spec, facts, spec_file),
+        *unservable_by_paddle(spec, facts, spec_file),
     ]
     if faults:
         raise SpecError(with_lines(spec_file, faults))
@@ -219,6 +221,7 @@ def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
 def plan_of(intake: Intake, precision: Precision, *, name: str | None = None) -> BuildPlan:
     """The plan of one precision, be it one that the spec asks for or another, to compare with, under a given name."""
     spec, data = intake.spec, intake.data
+    collects = spec.engine.only_target == "paddle-tensorrt" and spec.engine.paddle.collect_shape_range_info
     return make_plan(
         spec,
         precision,
@@ -233,6 +236,7 @@ def plan_of(intake: Intake, precision: Precision, *, name: str | None = None) ->
         table_digest=file_digest(intake.table) if intake.table else None,
         quantized=intake.facts.quantized,
         fallback_digest=intake.quantized.facts.digest if intake.quantized else None,
+        shapes_digest=(data.calibration or data.heldout).digest if collects else None,
         fingerprint=intake.fingerprint,
         tools=tool_versions(spec.engine.only_target, intake.facts.format),
     )

@@ -9,7 +9,7 @@ from trtd.engines.reference import reference_name
 from trtd.engines.table import BACKENDS
 from trtd.pipeline.contracts import REPORT_FILE, VerifyInputs
 from trtd.pipeline.intake import Intake, tool_versions
-from trtd.pipeline.making import MadeEngine
+from trtd.pipeline.made import MadeEngine
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.store.atomic import storage_errors
@@ -57,8 +57,10 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
 
 def _origin(intake: Intake, engine: MadeEngine) -> tuple[str, ...]:
     """Where INT8 has its scales from, if not from trtd's calibration."""
+    if engine.notes:
+        return engine.notes
     if engine.quantized is not None:
-        return engine.notes or ("Scales are those that Paddle's post-training quantization found.",)
+        return ("Scales are those that Paddle's post-training quantization found.",)
     if intake.facts.quantized:
         return ("The model is quantized: scales are its own, and it is judged by its own run in Paddle.",)
     return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from trtd.engines.opening import EngineFiles
@@ -21,46 +21,20 @@ from trtd.pipeline.contracts import (
     ConvertInputs,
     ProduceInputs,
     QuantizeInputs,
-    ReferenceInputs,
 )
 from trtd.pipeline.intake import Intake, Quantized, plan_of
+from trtd.pipeline.made import MadeEngine, reference_of
+from trtd.pipeline.making_paddle import make_paddle
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.spec.fields import Precision
 from trtd.store.digest import file_digest
 
 
-@dataclass(frozen=True)
-class MadeEngine:
-    """What was made, by folders of the stages' outputs.
-
-    Attributes:
-        converted: by convert.
-        reference: by reference.
-        graph: the graph in the engine's precision, by quantize.
-        summary: what quantize says of it.
-        table: the calibration table as it was used; ``None`` without one.
-        files: the engine.
-        baselines: engines of other precisions for the same target, to time it beside; ``fp32`` always.
-        quantized: the quantized model that its scales are from, where that is another than the source.
-        warnings: of the target's builder.
-        notes: what a report should say of how it was made.
-    """
-
-    converted: Path
-    reference: Path
-    graph: Path
-    summary: Path
-    table: Path | None
-    files: EngineFiles
-    baselines: dict[str, EngineFiles]
-    quantized: Quantized | None = None
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
 def make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEngine:
     """Make the engine of the runner's plan."""
+    if BACKENDS[runner.plan.target].family == "paddle":
+        return make_paddle(intake, runner, request)
     if runner.plan.precision == "int8" and intake.spec.quantization.producer == "paddle-ptq":
         return make_from_quantized(intake, runner, request, produce(intake, runner))
     return _make(intake, runner, request, judged_by=(intake, runner))
@@ -68,6 +42,8 @@ def make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEn
 
 def make_from_quantized(intake: Intake, runner: StageRunner, request: Request, quantized: Quantized) -> MadeEngine:
     """Make it of a quantized model, to be judged by, and timed beside, the float one of the intake."""
+    if BACKENDS[runner.plan.target].family == "paddle":
+        return make_paddle(intake, runner, request, quantized)
     made = _make(*of_quantized(intake, runner, quantized), request, judged_by=(intake, runner))
     return replace(made, quantized=quantized)
 
@@ -98,7 +74,7 @@ def _make(
     if runner.plan.precision == "int8" and not intake.facts.quantized:
         table = runner.run("calibrate", calibrate_inputs(intake, converted, request)) / TABLE_FILE
     original, original_runner = judged_by
-    reference = original_runner.run("reference", reference_inputs(original, request))
+    reference = reference_of(original, original_runner, request)
     graph = runner.run("quantize", quantize_inputs(intake, runner, converted, table))
     files, warnings = compile_engine(intake, runner, graph)
     return MadeEngine(
@@ -189,10 +165,4 @@ def quantize_inputs(intake: Intake, runner: StageRunner, converted: Path, table:
         device=intake.fingerprint,
         precision=plan.precision,
         quantization=intake.spec.quantization,
-    )
-
-
-def reference_inputs(intake: Intake, request: Request) -> ReferenceInputs:
-    return ReferenceInputs(
-        source=intake.source, facts=intake.facts, heldout=intake.data.heldout, threads=request.used_threads
     )

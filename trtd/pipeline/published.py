@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trtd.engines.opening import EngineFiles
 from trtd.engines.table import BACKENDS
 from trtd.errors import EnvironmentMissing, RegistryError, UsageError
 from trtd.pipeline.build import Request, open_runner
@@ -19,15 +20,15 @@ from trtd.pipeline.contracts import (
 )
 from trtd.pipeline.intake import Intake, Quantized, admit, make_plans
 from trtd.pipeline.judging import HTML_FILE, judge_engine
+from trtd.pipeline.made import MadeEngine, reference_of
 from trtd.pipeline.making import (
-    MadeEngine,
     convert,
     make_baselines,
     of_quantized,
     produce,
     quantize_inputs,
-    reference_inputs,
 )
+from trtd.pipeline.making_paddle import published_paddle
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
@@ -93,26 +94,42 @@ def _published(
     plan = next(p for p in make_plans(intake) if p.precision == manifest.precision)
     _refuse_changed(manifest, plan)
     runner = open_runner(plan, intake, request)
-    record = registry.record(name, manifest.version)
-    table = record / TABLE_FILE if (record / TABLE_FILE).is_file() else None
     quantized = _quantized_of(manifest, intake, runner)
+    files = manifest.engine_files(folder)
+    if BACKENDS[plan.target].family == "paddle":
+        engine = published_paddle(intake, runner, request, quantized, files)
+    else:
+        engine = _published_graph(manifest, files, intake, runner, request, quantized)
+    return manifest, intake, runner, engine
+
+
+def _published_graph(
+    manifest: Manifest,
+    files: EngineFiles,
+    intake: Intake,
+    runner: StageRunner,
+    request: Request,
+    quantized: Quantized | None,
+) -> MadeEngine:
+    """The published files, with everything beside them that judging needs made again."""
+    record = runner.registry.record(manifest.name, manifest.version)
+    table = record / TABLE_FILE if (record / TABLE_FILE).is_file() else None
     made_of = (intake, runner) if quantized is None else of_quantized(intake, runner, quantized)
     converted = convert(*made_of)
-    graph, summary = folder, record / SUMMARY_FILE
-    if BACKENDS[plan.target].compiles:
+    graph, summary = files.folder, record / SUMMARY_FILE
+    if BACKENDS[runner.plan.target].compiles:
         graph = made_of[1].run("quantize", quantize_inputs(*made_of, converted, table))
         summary = graph / SUMMARY_FILE
-    engine = MadeEngine(
+    return MadeEngine(
         converted=converted,
-        reference=runner.run("reference", reference_inputs(intake, request)),
+        reference=reference_of(intake, runner, request),
         graph=graph,
         summary=summary,
         table=table,
-        files=manifest.engine_files(folder),
+        files=files,
         baselines=make_baselines(intake, runner, convert(intake, runner)),
         quantized=quantized,
     )
-    return manifest, intake, runner, engine
 
 
 def _quantized_of(manifest: Manifest, intake: Intake, runner: StageRunner) -> Quantized | None:

@@ -12,7 +12,7 @@ from trtd.errors import GateMissed
 from trtd.pipeline.contracts import LAYERS_FILE, REPORT_FILE, SUMMARY_FILE, TABLE_FILE, ConvertResult, output_file
 from trtd.pipeline.intake import Intake
 from trtd.pipeline.judging import HTML_FILE
-from trtd.pipeline.making import MadeEngine
+from trtd.pipeline.made import MadeEngine
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.registry.layout import Registry
 from trtd.registry.manifest import Provenance, Target
@@ -56,6 +56,7 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
             backend=plan.target,
             fingerprint={**intake.fingerprint, "device": backend.device()},
             variants=engine.files.variants,
+            accelerators=engine.accelerators,
         ),
         proof=report.proof,
         gates=report.gates,

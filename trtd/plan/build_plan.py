@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from trtd.document import Document
 from trtd.plan.shapes import Profile
-from trtd.spec.fields import TENSORRT
+from trtd.spec.fields import PADDLE, TENSORRT
 from trtd.spec.schema import Spec
 from trtd.store.digest import json_digest
 
@@ -20,6 +20,9 @@ from trtd.store.digest import json_digest
 STAGE_VERSIONS = {
     "convert": 1,
     "reference": 1,
+    "paddle-prepare": 1,
+    "paddle-calibrate": 1,
+    "paddle-build": 1,
     "produce": 1,
     "calibrate": 2,
     "quantize": 3,
@@ -30,6 +33,7 @@ STAGE_VERSIONS = {
 _MODEL = ("model", "tool")
 _CALIBRATION = ("inputs", "preprocess", "calibration.set", "calibration.batch")
 _HELDOUT = ("heldout", "inputs", "preprocess")
+_PADDLE = (*_MODEL, *_CALIBRATION, "precision", "target", "engine")
 _QUANTIZE = (*_MODEL, "precision", "target", "calibration", "quantization", "inputs", "preprocess")
 
 # The ingredients, by first word or in full, that each stage's output depends on.
@@ -42,6 +46,9 @@ STAGE_INGREDIENTS: dict[str, tuple[str, ...]] = {
     ),
     "quantize": _QUANTIZE,
     "build": (*_QUANTIZE, "engine"),
+    "paddle-prepare": _PADDLE,
+    "paddle-calibrate": _PADDLE,
+    "paddle-build": _PADDLE,
 }  # fmt: skip
 
 # The stages whose output each stage reads.
@@ -52,6 +59,9 @@ STAGE_SOURCES: dict[str, tuple[str, ...]] = {
     "calibrate": ("convert",),
     "quantize": ("convert", "calibrate"),
     "build": ("convert", "calibrate", "quantize"),
+    "paddle-prepare": (),
+    "paddle-calibrate": ("paddle-prepare",),
+    "paddle-build": ("paddle-prepare", "paddle-calibrate"),
 }
 
 
@@ -98,6 +108,7 @@ def make_plan(
     table_digest: str | None,
     quantized: bool,
     fallback_digest: str | None,
+    shapes_digest: str | None,
     fingerprint: Mapping[str, str],
     tools: Mapping[str, str],
 ) -> BuildPlan:
@@ -107,6 +118,7 @@ def make_plan(
         name: of the engine.
         quantized: the model holds its own scales.
         fallback_digest: of the quantized model beside the float one.
+        shapes_digest: of the set that Paddle collects the shapes of all tensors on.
         fingerprint: of the target, as its backend gives it.
         tools: distribution name to version of everything that takes part.
     """
@@ -134,6 +146,9 @@ def make_plan(
         ingredients["engine.compute_capabilities"] = _text(sorted(spec.engine.compute_capabilities))
         options = spec.engine.tensorrt.model_dump(mode="json", exclude={"timing_cache"})
         ingredients |= _rows("engine.tensorrt", options)
+    if spec.engine.only_target in PADDLE:
+        ingredients |= _rows("engine.paddle", spec.engine.paddle.model_dump(mode="json"))
+        ingredients["engine.shapes"] = shapes_digest or "none"
     if precision == "int8":
         ingredients |= {
             "target.activation": quantization.activation,

@@ -101,7 +101,8 @@ def write_draft(folder: Path, candidate: Candidate, version: int) -> Draft:
 def _config(candidate: Candidate) -> bytes:
     facts = candidate.provenance
     shapes = (facts.inputs, facts.outputs, facts.max_batch_size)
-    return config_pbtxt(candidate.name, facts.target.backend, *shapes, facts.target.variants).encode()
+    target = facts.target
+    return config_pbtxt(candidate.name, target.backend, *shapes, target.variants, target.accelerators).encode()
 
 
 def _copy_all(files: Mapping[str, Path], folder: Path) -> Inventory:

@@ -26,11 +26,13 @@ class Target(Document):
         backend: as a spec names it in ``engine.target``, e.g. ``onnxruntime-cpu``.
         fingerprint: of the device and the backend, e.g. instruction sets or compute capability.
         variants: file for each compute capability that the spec named; empty if it named none.
+        accelerators: what Triton's backend is told of TensorRT; empty where it needs not be.
     """
 
     backend: str
     fingerprint: dict[str, JsonValue]
     variants: dict[str, str] = Field(default_factory=dict)
+    accelerators: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class Provenance(Document):

@@ -13,11 +13,16 @@ _FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
 
 @dataclass(frozen=True)
 class TritonBackend:
-    """Triton's name of a backend, the file that it loads from a version's folder, and where it runs."""
+    """Triton's name of a backend, the file that is loaded from a version's folder, and where it runs.
+
+    Attributes:
+        names_model: Triton is told the file; else its backend knows what to look for.
+    """
 
     backend: str
     model_file: str
     instances: str
+    names_model: bool = True
 
 
 # By the target's backend, as in a spec's engine.target. Triton ships no backend for TensorRT-RTX: who serves such
@@ -26,6 +31,8 @@ TRITON_BACKENDS = {
     "onnxruntime-cpu": TritonBackend("onnxruntime", "model.onnx", "KIND_CPU"),
     "tensorrt": TritonBackend("tensorrt", "model.plan", "KIND_GPU"),
     "tensorrt-rtx": TritonBackend("tensorrt_rtx", "model.plan", "KIND_GPU"),
+    "paddle": TritonBackend("paddle", "engine.json", "KIND_AUTO", names_model=False),
+    "paddle-tensorrt": TritonBackend("paddle", "engine.json", "KIND_GPU", names_model=False),
 }
 
 # By numpy's name; the names on the right are those of Triton's DataType.
@@ -63,6 +70,7 @@ def config_pbtxt(
     outputs: Sequence[TensorFacts],
     max_batch_size: int,
     variants: Mapping[str, str] | None = None,
+    accelerators: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """The text of ``config.pbtxt``, a ``ModelConfig`` message in protobuf's text format.
 
@@ -73,6 +81,7 @@ def config_pbtxt(
         max_batch_size: largest batch that the engine was built for. If it is more than 1 and every input and output
             has an open first dimension, Triton is told that the engine batches, and the shapes lose that dimension.
         variants: the file for each compute capability that the engine is for, where those were named.
+        accelerators: what is said to the backend's GPU accelerators, by their names.
 
     Raises:
         RegistryError: Triton does not serve the backend, or has no such data type.
@@ -83,12 +92,13 @@ def config_pbtxt(
         [
             f"name: {_quoted(name)}",
             f"backend: {_quoted(served.backend)}",
-            *_files(served.model_file, variants or {}),
+            *(_files(served.model_file, variants or {}) if served.names_model else []),
             f"max_batch_size: {max_batch_size if batches else 0}",
             "version_policy { latest { num_versions: 1 } }",
             f"instance_group [ {{ kind: {served.instances} }} ]",
             *(_tensor("input", tensor, batches) for tensor in inputs),
             *(_tensor("output", tensor, batches) for tensor in outputs),
+            *_optimization(accelerators or {}),
             "",
         ]
     )
@@ -99,6 +109,17 @@ def _files(model_file: str, variants: Mapping[str, str]) -> list[str]:
         return [f"default_model_filename: {_quoted(model_file)}"]
     entries = (f"{{ key: {_quoted(capability)} value: {_quoted(file)} }}" for capability, file in variants.items())
     return [f"cc_model_filenames [ {', '.join(entries)} ]"]
+
+
+def _optimization(accelerators: Mapping[str, Mapping[str, str]]) -> list[str]:
+    if not accelerators:
+        return []
+    entries = []
+    for name, parameters in accelerators.items():
+        said = [f"parameters {{ key: {_quoted(key)} value: {_quoted(value)} }}" for key, value in parameters.items()]
+        entries.append("    { " + " ".join([f"name: {_quoted(name)}", *said]) + " }")
+    listed = ",\n".join(entries)
+    return [f"optimization {{ execution_accelerators {{ gpu_execution_accelerator: [\n{listed}\n] }} }}"]
 
 
 def _tensor(field: str, tensor: TensorFacts, batches: bool) -> str:

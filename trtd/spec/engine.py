@@ -6,9 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from trtd.spec import relations as rules
+from trtd.spec import engine_relations as rules
 from trtd.spec.fields import (
+    LARGEST,
     Capability,
+    Count,
     HardwareCompatibility,
     ModelPath,
     PathText,
@@ -16,6 +18,7 @@ from trtd.spec.fields import (
     Precisions,
     Target,
     Targets,
+    Text,
 )
 from trtd.spec.section import Relation, Section
 
@@ -67,6 +70,56 @@ class TensorRTSection(Section):
     )
 
 
+class PaddleSection(Section):
+    """What is said to Paddle Inference, by its own names. Source: Paddle Inference API, ``Config``."""
+
+    memory_pool_init_size_mb: Count = Field(
+        default=256, description="GPU memory in MB that Paddle takes at the start. Default: 256."
+    )
+    convert_to_mixed_precision: bool = Field(
+        default=False,
+        description="paddle, fp16 and bf16: convert the weights in the file, which halves it; else they are converted "
+        "when the engine is loaded. Default: false.",
+    )
+    workspace_size: int = Field(
+        default=1 << 30, ge=1, le=MAX_BYTES, description="Bytes that TensorRT may take. Default: 1073741824."
+    )
+    max_batch_size: Count | None = Field(
+        default=None,
+        description="Largest batch where the other dimensions are fixed. Default: that of max in [model.inputs].",
+    )
+    min_subgraph_size: int = Field(
+        default=5,
+        ge=0,
+        le=LARGEST,
+        description="Subgraphs of so many operators, or fewer, stay with Paddle. Default: 5.",
+    )
+    use_static: bool = Field(
+        default=False,
+        description="Keep the TensorRT engines beside the model: loading takes seconds, on this GPU. Default: false.",
+    )
+    use_calib_mode: bool | None = Field(
+        default=None,
+        description="int8: calibrate, or use the calibration table; false takes the scales of a quantized model. "
+        "Default: true for a float model, false for a quantized one.",
+    )
+    use_cuda_graph: bool = Field(
+        default=False,
+        description="Replay one CUDA graph: needs the whole model in TensorRT and one shape. Default: false.",
+    )
+    collect_shape_range_info: bool = Field(
+        default=False,
+        description="Collect the shapes of all tensors on real data, for models of open sizes; else the shapes of "
+        "[model.inputs] count. Default: false.",
+    )
+    exp_disable_tensorrt_ops: list[Text] = Field(
+        default=[], description="Operator types or variables that stay with Paddle. Default: [].", examples=[["pool2d"]]
+    )
+    exp_disable_tensorrt_subgraph: list[Text] = Field(
+        default=[], description="Variables whose subgraphs stay with Paddle; Paddle 3. Default: []."
+    )
+
+
 class EngineSection(Section):
     """What to build."""
 
@@ -74,18 +127,22 @@ class EngineSection(Section):
         rules.capabilities_of_tensorrt,
         rules.options_of_tensorrt,
         rules.options_of_full_tensorrt,
+        rules.precisions_of_target,
+        rules.options_of_paddle,
+        rules.options_of_paddle_tensorrt,
     )
 
     target: Targets = Field(
         default="onnxruntime-cpu",
-        description="The backend that the engine is built for and verified on: onnxruntime-cpu, tensorrt or "
-        "tensorrt-rtx; a list builds one engine for each: NAME-TENSORRT-RTX ... "
+        description="The backend that the engine is built for and verified on: onnxruntime-cpu, tensorrt, "
+        "tensorrt-rtx, paddle or paddle-tensorrt; a list builds one engine for each: NAME-TENSORRT-RTX ... "
         'Default: "onnxruntime-cpu".',
         examples=["tensorrt", ["onnxruntime-cpu", "tensorrt-rtx"]],
     )
     precision: Precisions = Field(
         default="int8",
-        description="fp32, fp16 or int8; a list builds one engine of each: NAME-fp16, NAME-int8. "
+        description="fp32, fp16, bf16 or int8; a list builds one engine of each: NAME-fp16, NAME-int8. "
+        "bf16 is for paddle. "
         'int8 needs [calibration]. Default: "int8".',
         examples=["int8", ["fp16", "int8"]],
     )
@@ -103,6 +160,9 @@ class EngineSection(Section):
     )
     tensorrt: TensorRTSection = Field(
         default=TensorRTSection(), description="How TensorRT builds. Default: as TensorRT does by itself, without TF32."
+    )
+    paddle: PaddleSection = Field(
+        default=PaddleSection(), description="What is said to Paddle Inference. Default: as its guide advises."
     )
 
     @property

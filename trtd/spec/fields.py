@@ -15,11 +15,15 @@ CAPABILITY_PATTERN = r"^[1-9][0-9]?\.[0-9]$"
 HOOK_PATTERN = r"^(top1|[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*)$"
 LARGEST = 2**31 - 1
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-Target = Literal["onnxruntime-cpu", "tensorrt", "tensorrt-rtx"]
-TARGETS: tuple[Target, ...] = ("onnxruntime-cpu", "tensorrt", "tensorrt-rtx")
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+Target = Literal["onnxruntime-cpu", "tensorrt", "tensorrt-rtx", "paddle", "paddle-tensorrt"]
+TARGETS: tuple[Target, ...] = ("onnxruntime-cpu", "tensorrt", "tensorrt-rtx", "paddle", "paddle-tensorrt")
 TENSORRT: tuple[Target, ...] = ("tensorrt", "tensorrt-rtx")
+PADDLE: tuple[Target, ...] = ("paddle", "paddle-tensorrt")
+# Of each target, where those are not fp32, fp16 and int8.
+OWN_PRECISIONS: dict[Target, tuple[Precision, ...]] = {"paddle": ("fp32", "fp16", "bf16")}
+COMMON_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 HardwareCompatibility = Literal["none", "same-compute-capability", "ampere-plus"]
 Method = Literal["minmax", "entropy", "percentile", "mse"]
 Fit = Literal["stretch", "crop", "letterbox"]

@@ -19,7 +19,7 @@ class OutputGates(Section):
         gt=-1,
         le=1,
         description="Lowest cosine similarity of any item. Default: 0.9999 for fp32 and tf32, "
-        "0.999 for fp16, 0.99 for int8.",
+        "0.999 for fp16, 0.995 for bf16, 0.99 for int8.",
     )
     sqnr_db: Positive | None = Field(
         default=None,
@@ -30,7 +30,8 @@ class OutputGates(Section):
         ge=0,
         lt=1,
         description="Largest ||engine - reference|| / ||reference|| over all items; an output of zeros has 1.0. "
-        "Default: 0.001 for fp32, 0.01 for tf32, which FP32 is on TensorRT-RTX, 0.05 for fp16, 0.3 for int8.",
+        "Default: 0.001 for fp32, 0.01 for tf32, which FP32 is on TensorRT-RTX, 0.05 for fp16, "
+        "0.1 for bf16, 0.3 for int8.",
     )
     max_abs_error: float | None = Field(
         default=None, ge=0, le=1e6, description="Largest difference of any value. Default: none, no such gate."
@@ -40,7 +41,7 @@ class OutputGates(Section):
         gt=0,
         le=1,
         description="Lowest share of rows whose largest class is the reference's, for outputs (items, classes). "
-        "Default: 0.999 for fp32 and tf32, 0.99 for fp16 and int8, where the rows are probabilities.",
+        "Default: 0.999 for fp32 and tf32, 0.99 for fp16, bf16 and int8, where the rows are probabilities.",
     )
 
 
@@ -63,7 +64,7 @@ class Gates(OutputGates):
     min_speedup: Positive | None = Field(
         default=None,
         description="Lowest speedup over FP32 on the same target, by median latency. "
-        "Default: 1.0 for int8, and for fp16 on GPUs; none for others.",
+        "Default: 1.0 for int8, and for fp16 and bf16 on GPUs; none for others.",
     )
     min_speedup_over_fp16: Positive | None = Field(
         default=None,

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trtd.spec.fields import CHANNEL_COUNT, NAME_PATTERN, TENSORRT
-from trtd.spec.section import Fault, Section, relation
+from trtd.spec.section import Fault, changed, relation
 
 if TYPE_CHECKING:
     from trtd.spec.calibration import CalibrationSection, QuantizationSection
-    from trtd.spec.engine import EngineSection
     from trtd.spec.schema import InputShape, ModelSection, Preprocess, Spec, VerifySection
 
 NOT_CALIBRATED = "missing: int8 must be calibrated on real data"
@@ -99,7 +98,7 @@ def data_to_judge_on(spec: Spec) -> Iterator[Fault]:
 @relation("producer", "ptq")
 def ptq_by_paddle(quantization: QuantizationSection) -> Iterator[Fault]:
     """Options of Paddle's that Paddle is not asked for would change nothing."""
-    if quantization.producer != "paddle-ptq" and _changed(quantization.ptq):
+    if quantization.producer != "paddle-ptq" and changed(quantization.ptq):
         yield Fault(("ptq",), "is for Paddle's own quantization", 'add producer = "paddle-ptq", or remove the section')
 
 
@@ -138,34 +137,6 @@ def engine_names_fit(spec: Spec) -> Iterator[Fault]:
             return
 
 
-@relation("target", "compute_capabilities")
-def capabilities_of_tensorrt(engine: EngineSection) -> Iterator[Fault]:
-    """Other backends do not build for a compute capability; and each is built once."""
-    given = engine.compute_capabilities
-    if given and not set(engine.targets) & set(TENSORRT):
-        hint = 'remove it, or set target = "tensorrt-rtx"'
-        yield Fault(("compute_capabilities",), f"is for targets {', '.join(TENSORRT)}", hint)
-    if len(set(given)) < len(given):
-        yield Fault(("compute_capabilities",), "names a capability twice", "remove what stands twice")
-
-
-@relation("target", "tensorrt")
-def options_of_tensorrt(engine: EngineSection) -> Iterator[Fault]:
-    """Options that nothing reads would change nothing, and nobody would notice."""
-    if _changed(engine.tensorrt) and not set(engine.targets) & set(TENSORRT):
-        hint = 'remove the section, or set target = "tensorrt"'
-        yield Fault(("tensorrt",), f"is for targets {', '.join(TENSORRT)}", hint)
-
-
-@relation("target", "tensorrt")
-def options_of_full_tensorrt(engine: EngineSection) -> Iterator[Fault]:
-    """TensorRT-RTX times no kernels, its engines run on other GPUs of a named capability, and FP32 is always TF32."""
-    for key in ("timing_cache", "version_compatible", "hardware_compatibility", "tf32"):
-        if key in _changed(engine.tensorrt) and "tensorrt" not in engine.targets:
-            hint = 'remove it, or set target = "tensorrt"'
-            yield Fault(("tensorrt", key), "is for target tensorrt alone", hint)
-
-
 @relation("engine.target", "quantization.activation")
 def symmetric_for_tensorrt(spec: Spec) -> Iterator[Fault]:
     """TensorRT has no zero points."""
@@ -182,9 +153,20 @@ def fp16_beside_int8(spec: Spec) -> Iterator[Fault]:
         yield Fault(("quantization", "float_precision"), "is fp16, and onnxruntime-cpu computes it as FP32", hint)
 
 
-def _changed(section: Section) -> list[str]:
-    """Keys with another value than the default: what was written, and counts."""
-    return [key for key, field in type(section).model_fields.items() if getattr(section, key) != field.default]
+@relation("engine.target", "quantization", "calibration.table")
+def quantization_by_paddle(spec: Spec) -> Iterator[Fault]:
+    """On paddle-tensorrt, TensorRT calibrates and Paddle decides what runs in INT8: our own ways do not reach there."""
+    if "paddle-tensorrt" not in spec.engine.targets:
+        return
+    for key in ("exclude", "exclude_ops"):
+        if getattr(spec.quantization, key):
+            hint = "use exp_disable_tensorrt_ops in [engine.paddle]: operators by Paddle's names"
+            yield Fault(("quantization", key), "names nodes of an ONNX graph, which paddle-tensorrt has not", hint)
+    if spec.calibration is not None and spec.calibration.table is not None and "int8" in spec.engine.precisions:
+        hint = "give data: on paddle-tensorrt, TensorRT makes its own table"
+        yield Fault(
+            ("calibration", "table"), "is a table of trtd's or TensorRT's network, not of Paddle's subgraphs", hint
+        )
 
 
 def _count(number: int, noun: str) -> str:

@@ -121,6 +121,7 @@ class Spec(Section):
         rules.engine_names_fit,
         rules.symmetric_for_tensorrt,
         rules.fp16_beside_int8,
+        rules.quantization_by_paddle,
     )
 
     name: Name = Field(

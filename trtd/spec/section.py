@@ -75,3 +75,8 @@ class Section(BaseModel):
 def _details(fault: Fault) -> InitErrorDetails:
     words = {"message": fault.message, "hint": fault.hint}
     return InitErrorDetails(type=PydanticCustomError(RELATION, "{message}", words), loc=fault.key, input=None)
+
+
+def changed(section: Section) -> list[str]:
+    """Keys with another value than the default: what was written, and counts."""
+    return [key for key, field in type(section).model_fields.items() if getattr(section, key) != field.default]

@@ -8,6 +8,7 @@ precision  cosine          relative_l2  top1_agreement (probabilities only)   mi
 fp32       0.9999          1e-3         0.999                                 none
 tf32       0.9999          1e-2         0.999                                 none
 fp16       0.999           0.05         0.99                                  1.0 on GPUs, else none
+bf16       0.995           0.1          0.99                                  1.0 on GPUs, else none
 int8       0.99            0.3          0.99                                  1.0
 =========  ==============  ===========  ====================================  ====================
 
@@ -45,6 +46,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "fp32": {"cosine": 0.9999, "relative_l2": 1e-3, "top1_agreement": 0.999},
     "tf32": {"cosine": 0.9999, "relative_l2": 1e-2, "top1_agreement": 0.999},
     "fp16": {"cosine": 0.999, "relative_l2": 0.05, "top1_agreement": 0.99},
+    "bf16": {"cosine": 0.995, "relative_l2": 0.1, "top1_agreement": 0.99},
     "int8": {"cosine": 0.99, "relative_l2": 0.3, "top1_agreement": 0.99, "min_speedup": 1.0},
 }
 
@@ -99,7 +101,7 @@ def judge(
 
 def _speed_gates(gates: Gates, precision: str, speed: Speed) -> Iterator[Gate]:
     default = DEFAULTS[precision].get("min_speedup")
-    if precision == "fp16" and speed.native_fp16:
+    if precision in ("fp16", "bf16") and speed.native_fp16:
         default = 1.0
     bound = gates.min_speedup if gates.min_speedup is not None else default
     if bound is not None:
@@ -173,6 +175,7 @@ _ADVICE = {
     "tf32": "this target rounds FP32 products to 10 bits, which is too few here: use tensorrt with tf32 = false, or "
     "loosen the gate; or the converted graph itself is off: onnxruntime-cpu would tell",
     "fp16": "some values need more than FP16 holds: keep operators in FP32 with [quantization] exclude or exclude_ops",
+    "bf16": "some values need more than 8 bits of mantissa: build fp16",
     "int8": 'try another [calibration] method ("mse", "percentile", "entropy", "minmax") or more samples',
 }
 _NO_SCORES = "this output holds no class scores: ask for it at those that do, [verify.gates.outputs.NAME]"

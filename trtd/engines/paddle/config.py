@@ -34,7 +34,8 @@ def make_config(module: Any, settings: PaddleSettings, folder: Path, *, cache: P
                 hint="install paddlepaddle-gpu in the place of paddlepaddle",
                 where=where,
             )
-    if settings.tensorrt is not None and not config.tensorrt_engine_enabled():
+    subgraphs = settings.tensorrt is not None and not settings.converted
+    if subgraphs and not config.tensorrt_engine_enabled():
         raise EnvironmentMissing("Paddle did not turn TensorRT on", hint="its log tells why", where=where)
     if cache is not None:
         config.set_optim_cache_dir(str(cache))

@@ -92,8 +92,8 @@ def load_error(error: Exception, where: str) -> TrtdError:
     if any(mark in text for mark in _LIBRARY):
         return EnvironmentMissing(
             f"Paddle finds no TensorRT: {last}",
-            hint="install the TensorRT that this Paddle was built with (trtd doctor names it), and put the folder of an "
-            "unversioned libnvinfer.so into LD_LIBRARY_PATH",
+            hint="install the TensorRT that this Paddle was built with (trtd doctor names it), and put the folder of "
+            "an unversioned libnvinfer.so into LD_LIBRARY_PATH",
             where=where,
         )
     if any(mark in text for mark in _MEMORY):

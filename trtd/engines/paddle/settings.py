@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from trtd.document import Document
+from trtd.model.facts import TensorFacts
 
 PaddlePrecision = Literal["Float32", "Half", "Bfloat16", "Int8"]
 
@@ -65,6 +66,7 @@ class PaddleSettings(Document):
         gpu: False: Paddle's FP32 on the CPU.
         memory_pool_init_size_mb: of the GPU's memory that Paddle takes at the start.
         tensorrt: ``None``: Paddle's own kernels.
+        inputs: names, dtypes and shapes.
         converted: the TensorRT engines are in the program already, by ``paddle.tensorrt.convert``.
         paddle, tensorrt_version: that built it; empty for what took no part.
     """
@@ -74,11 +76,26 @@ class PaddleSettings(Document):
     params_file: str
     precision: PaddlePrecision
     gpu: bool
+    inputs: tuple[TensorFacts, ...]
     memory_pool_init_size_mb: int = 256
     tensorrt: TensorRTSettings | None = None
     converted: bool = False
     paddle: str = ""
     tensorrt_version: str = ""
+
+
+class PaddleTable(Document):
+    """One calibration table as TensorRT wrote it.
+
+    Attributes:
+        file: its name in ``_opt_cache``. The key in it is Paddle's own business.
+        header: of its first line, ``TRT-8503-EntropyCalibration2``.
+        tensors: how many have a range.
+    """
+
+    file: str
+    header: str
+    tensors: int
 
 
 @dataclass(frozen=True)
@@ -112,15 +129,21 @@ class Call:
 def calls(settings: PaddleSettings) -> list[Call]:
     """Everything to say to a ``Config`` of the model, in order."""
     if not settings.gpu:
-        return [Call("disable_gpu"), Call("disable_mkldnn"), Call("enable_memory_optim")]
+        return [Call("disable_gpu"), Call("disable_mkldnn")]
     native = settings.precision if settings.tensorrt is None and not settings.converted else "Float32"
     gpu = {
         "memory_pool_init_size_mb": settings.memory_pool_init_size_mb,
         "device_id": 0,  # CUDA_VISIBLE_DEVICES decides which that is
         "precision_mode": Precision(native),
     }
-    said = [Call("enable_use_gpu", gpu), Call("enable_memory_optim")]
-    return said if settings.tensorrt is None else [*said, *_tensorrt(settings.tensorrt, settings.precision)]
+    said = [Call("enable_use_gpu", gpu)]
+    if not settings.model_file.endswith(".json"):
+        said.append(Call("enable_memory_optim"))  # of a PIR program, Paddle 3.3 looks for a result that is not there
+    return (
+        said
+        if settings.tensorrt is None or settings.converted
+        else [*said, *_tensorrt(settings.tensorrt, settings.precision)]
+    )
 
 
 def _tensorrt(trt: TensorRTSettings, precision: PaddlePrecision) -> list[Call]:

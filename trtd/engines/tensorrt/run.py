@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trtd.engines.digests import refuse_changed
 from trtd.engines.feeds import check_feeds
 from trtd.engines.protocol import Arrays
 from trtd.engines.tensorrt.cuda import Buffer, Graph, Scratch, Stream, free_bytes, take_device
@@ -18,7 +18,7 @@ from trtd.engines.tensorrt.flavours import Flavour
 from trtd.engines.tensorrt.kernels import KernelCache
 from trtd.engines.tensorrt.layers import Layers, make_profiler, read_layers
 from trtd.engines.tensorrt.log import listen
-from trtd.errors import EngineError, RegistryError
+from trtd.errors import EngineError
 from trtd.model.facts import TensorFacts
 
 Array = np.ndarray[Any, Any]
@@ -62,7 +62,7 @@ class TensorRTRunner:
         kernels: Path | None = None,
         graphs: bool = True,
     ) -> None:
-        plan = _read(path, digest)
+        refuse_changed(path, digest)
         trt = flavour.load()
         self._trt, self._name = trt, f"{flavour.module} {trt.__version__}"
         self.gpu = take_device(capabilities)
@@ -71,7 +71,7 @@ class TensorRTRunner:
         self._runtime = trt.Runtime(logger)
         if self._runtime is None:
             raise no_gpu(self._name)
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise load_error(self._name, self._kept.errors, str(path))
         self._kernels = KernelCache(trt, self._engine, kernels) if flavour.compiles_on_load else None
@@ -261,18 +261,3 @@ class _Prepared:
             buffer.free()
         if self.scratch is not None:
             self.scratch.free()
-
-
-def _read(path: Path, digest: str) -> bytes:
-    try:
-        plan = path.read_bytes()
-    except OSError as error:
-        raise RegistryError(f"the engine cannot be read: {error.strerror}", where=str(path)) from error
-    found = f"sha256:{hashlib.sha256(plan).hexdigest()}"
-    if found != digest:
-        raise RegistryError(
-            f"the engine file is not the one that was built: {found[:19]} and not {digest[:19]}",
-            where=str(path),
-            hint="it was changed or torn: trtd rollback NAME, or trtd build SPEC --force",
-        )
-    return plan

@@ -1,0 +1,28 @@
+"""Bytes are compared with their digest before any backend sees them: loading an engine is running foreign code."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from trtd.errors import RegistryError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def refuse_changed(path: Path, digest: str) -> None:
+    """Raise ``RegistryError`` unless the file's bytes are those of ``digest``, ``sha256:…``."""
+    state = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_CHUNK_BYTES):
+                state.update(piece)
+    except OSError as error:
+        raise RegistryError(f"the engine cannot be read: {error.strerror}", where=str(path)) from error
+    found = f"sha256:{state.hexdigest()}"
+    if found != digest:
+        raise RegistryError(
+            f"the engine file is not the one that was built: {found[:19]} and not {digest[:19]}",
+            where=str(path),
+            hint="it was changed or torn: trtd rollback NAME, or trtd build SPEC --force",
+        )

@@ -1,0 +1,51 @@
+"""What was made and nobody has judged yet; and the original model's outputs, by which it will be judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trtd.engines.opening import EngineFiles
+from trtd.pipeline.contracts import ReferenceInputs
+from trtd.pipeline.intake import Intake, Quantized
+from trtd.pipeline.request import Request
+from trtd.pipeline.stage_runner import StageRunner
+
+
+@dataclass(frozen=True)
+class MadeEngine:
+    """What was made, by folders of the stages' outputs.
+
+    Attributes:
+        converted: by convert.
+        reference: by reference.
+        graph: the graph in the engine's precision, by quantize.
+        summary: what quantize says of it.
+        table: the calibration table as it was used; ``None`` without one.
+        files: the engine.
+        baselines: engines of other precisions for the same target, to time it beside; ``fp32`` always.
+        quantized: the quantized model that its scales are from, where that is another than the source.
+        warnings: of the target's builder.
+        notes: what a report should say of how it was made.
+        accelerators: what Triton is told of TensorRT, where its backend for the target asks.
+    """
+
+    converted: Path
+    reference: Path
+    graph: Path
+    summary: Path
+    table: Path | None
+    files: EngineFiles
+    baselines: dict[str, EngineFiles]
+    quantized: Quantized | None = None
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    accelerators: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def reference_of(intake: Intake, runner: StageRunner, request: Request) -> Path:
+    """Folder with what the original model gives on the held-out items."""
+    inputs = ReferenceInputs(
+        source=intake.source, facts=intake.facts, heldout=intake.data.heldout, threads=request.used_threads
+    )
+    return runner.run("reference", inputs)

@@ -1,0 +1,153 @@
+"""From a spec to a Paddle engine: the model stays what it is, and what is said to Paddle makes the engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from trtd.engines.opening import EngineFiles
+from trtd.engines.paddle.settings import PaddleSettings
+from trtd.engines.table import paddle_gpu_missing
+from trtd.pipeline.contracts import (
+    ENGINE_FILE,
+    PADDLE_TABLES_FILE,
+    PUBLISHED_FOLDER,
+    SUMMARY_FILE,
+    PaddleBuildInputs,
+    PaddleCalibrateInputs,
+    PaddlePrepareInputs,
+    PaddleTables,
+)
+from trtd.pipeline.intake import Intake, Quantized, plan_of
+from trtd.pipeline.made import MadeEngine, reference_of
+from trtd.pipeline.paddle_settings import settings_of
+from trtd.pipeline.request import Request
+from trtd.pipeline.stage_runner import StageRunner
+from trtd.plan.build_plan import BuildPlan
+from trtd.registry.triton_paddle import accelerators, limits
+from trtd.spec.fields import Precision
+
+
+def refuse_without_gpu(plan: BuildPlan) -> None:
+    """Raise ``EnvironmentMissing`` for a precision that Paddle has on GPUs alone, where there is none."""
+    if plan.target == "paddle" and plan.precision != "fp32":
+        missing = paddle_gpu_missing(f"paddle in {plan.precision}")
+        if missing is not None:
+            raise missing
+
+
+def make_paddle(
+    intake: Intake, runner: StageRunner, request: Request, quantized: Quantized | None = None
+) -> MadeEngine:
+    """Make the engine of the runner's plan, of the quantized model beside the float one if that is given."""
+    reference = reference_of(intake, runner, request)
+    made_of, its_runner = _instead(intake, runner, quantized)
+    precision = _precision(runner)
+    settings = settings_of(made_of, made_of.facts, precision)
+    prepared = _prepare(made_of, its_runner, settings)
+    tables = _calibrate(made_of, its_runner, settings, prepared)
+    files = _build(made_of, its_runner, settings, prepared, tables)
+    return MadeEngine(
+        converted=prepared,
+        reference=reference,
+        graph=prepared,
+        summary=prepared / SUMMARY_FILE,
+        table=None,
+        files=files,
+        baselines=_baselines(intake, runner),
+        quantized=quantized,
+        notes=(*_told(tables), *limits(settings)),
+        accelerators=accelerators(settings),
+    )
+
+
+def published_paddle(
+    intake: Intake, runner: StageRunner, request: Request, quantized: Quantized | None, files: EngineFiles
+) -> MadeEngine:
+    """A published engine, with everything beside it that judging needs made again."""
+    made_of, its_runner = _instead(intake, runner, quantized)
+    prepared = _prepare(made_of, its_runner, settings_of(made_of, made_of.facts, _precision(runner)))
+    return MadeEngine(
+        converted=prepared,
+        reference=reference_of(intake, runner, request),
+        graph=prepared,
+        summary=prepared / SUMMARY_FILE,
+        table=None,
+        files=files,
+        baselines=_baselines(intake, runner),
+        quantized=quantized,
+    )
+
+
+def _instead(intake: Intake, runner: StageRunner, quantized: Quantized | None) -> tuple[Intake, StageRunner]:
+    if quantized is None:
+        return intake, runner
+    other = intake.of(quantized)
+    return other, replace(runner, plan=plan_of(other, _precision(runner), name=runner.plan.name))
+
+
+def _precision(runner: StageRunner) -> Precision:
+    precision: Precision = runner.plan.precision  # type: ignore[assignment]  # a plan is of a spec's precision
+    return precision
+
+
+def _prepare(intake: Intake, runner: StageRunner, settings: PaddleSettings) -> Path:
+    collects = settings.tensorrt is not None and settings.tensorrt.shape_range_file != ""
+    inputs = PaddlePrepareInputs(
+        source=intake.source,
+        facts=intake.facts,
+        settings=settings,
+        mixed=intake.spec.engine.paddle.convert_to_mixed_precision and settings.precision in ("Half", "Bfloat16"),
+        shapes_of=(intake.data.calibration or intake.data.heldout) if collects else None,
+        batch=intake.batch,
+    )
+    return runner.run("paddle-prepare", inputs)
+
+
+def _calibrate(intake: Intake, runner: StageRunner, settings: PaddleSettings, prepared: Path) -> Path | None:
+    if settings.tensorrt is None or not settings.tensorrt.use_calib_mode:
+        return None
+    calibration, data = intake.spec.calibration, intake.data.calibration
+    assert calibration is not None
+    assert data is not None
+    inputs = PaddleCalibrateInputs(prepared=prepared, settings=settings, calibration=data, batch=calibration.batch)
+    return runner.run("paddle-calibrate", inputs)
+
+
+def _build(
+    intake: Intake, runner: StageRunner, settings: PaddleSettings, prepared: Path, tables: Path | None
+) -> EngineFiles:
+    inputs = PaddleBuildInputs(
+        prepared=prepared,
+        tables=tables,
+        target=runner.plan.target,
+        settings=settings,
+        profiles=intake.profiles,
+        heldout=intake.data.heldout,
+        batch=intake.batch,
+    )
+    folder = runner.run("paddle-build", inputs)
+    files = EngineFiles.model_validate_json((folder / ENGINE_FILE).read_bytes())
+    return files.model_copy(update={"folder": folder / PUBLISHED_FOLDER})
+
+
+def _baselines(intake: Intake, runner: StageRunner) -> dict[str, EngineFiles]:
+    """FP32 on the same target and, where the spec builds FP16 beside INT8, that too; of the float model."""
+    wanted: list[Precision] = ["fp32"]
+    if runner.plan.precision == "int8" and "fp16" in intake.spec.engine.precisions:
+        wanted.append("fp16")
+    made: dict[str, EngineFiles] = {}
+    for precision in wanted:
+        sibling = replace(runner, plan=plan_of(intake, precision, name=runner.plan.name))
+        settings = settings_of(intake, intake.facts, precision)
+        made[precision] = _build(intake, sibling, settings, _prepare(intake, sibling, settings), None)
+    return made
+
+
+def _told(tables: Path | None) -> tuple[str, ...]:
+    """What a report should say of tables that TensorRT made."""
+    if tables is None:
+        return ()
+    found = PaddleTables.model_validate_json((tables / PADDLE_TABLES_FILE).read_bytes())
+    tensors, header = sum(table.tensors for table in found.tables), found.tables[0].header
+    return (f"TensorRT calibrated on {found.samples} items: {len(found.tables)} tables ({header}), {tensors} ranges.",)

@@ -1,0 +1,64 @@
+"""From a spec to what is said to Paddle."""
+
+from __future__ import annotations
+
+from trtd.engines.paddle.settings import (
+    PRECISIONS,
+    SHAPE_RANGE_FILE,
+    PaddleSettings,
+    ShapeRange,
+    TensorRTSettings,
+)
+from trtd.engines.table import paddle_on_gpu
+from trtd.model.facts import ModelFacts
+from trtd.pipeline.intake import Intake
+from trtd.spec.fields import Precision
+
+_FILES = {"paddle-pir": "model.json", "paddle-program": "model.pdmodel"}
+PARAMS_FILE = "model.pdiparams"
+
+
+def settings_of(intake: Intake, facts: ModelFacts, precision: Precision) -> PaddleSettings:
+    """The settings of one engine.
+
+    Args:
+        facts: of the model that it is made of: the spec's, or the quantized one beside that.
+    """
+    engine = intake.spec.engine
+    tensorrt = engine.only_target == "paddle-tensorrt"
+    return PaddleSettings(
+        model_file=_FILES[facts.format],
+        params_file=PARAMS_FILE if len(facts.files) > 1 else "",
+        precision=PRECISIONS[precision],
+        gpu=tensorrt or paddle_on_gpu(),
+        inputs=facts.inputs,
+        memory_pool_init_size_mb=engine.paddle.memory_pool_init_size_mb,
+        tensorrt=_tensorrt(intake, facts, precision) if tensorrt else None,
+        converted=tensorrt and facts.format == "paddle-pir",
+    )
+
+
+def _tensorrt(intake: Intake, facts: ModelFacts, precision: Precision) -> TensorRTSettings:
+    paddle = intake.spec.engine.paddle
+    given = paddle.use_calib_mode
+    collected = SHAPE_RANGE_FILE if paddle.collect_shape_range_info else ""
+    return TensorRTSettings(
+        workspace_size=paddle.workspace_size,
+        max_batch_size=paddle.max_batch_size or max(1, intake.max_batch),
+        min_subgraph_size=paddle.min_subgraph_size,
+        use_static=paddle.use_static,
+        use_calib_mode=precision == "int8" and (not facts.quantized if given is None else given),
+        use_cuda_graph=paddle.use_cuda_graph,
+        shapes={} if collected else _shapes(intake),
+        shape_range_file=collected,
+        disable_ops=tuple(paddle.exp_disable_tensorrt_ops),
+        disable_subgraph=tuple(paddle.exp_disable_tensorrt_subgraph),
+    )
+
+
+def _shapes(intake: Intake) -> dict[str, ShapeRange]:
+    """Ranges of the inputs; none if all that varies is the batch, which ``max_batch_size`` bounds."""
+    varies = any(p.min[1:] != p.max[1:] for p in intake.profiles.values())
+    if not varies:
+        return {}
+    return {name: ShapeRange(min=p.min, max=p.max, optim=p.opt) for name, p in intake.profiles.items()}

@@ -1,0 +1,58 @@
+"""A Paddle model as it will be run: its files, converted to mixed precision and with collected shapes if so asked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from trtd.calibrate.items import Batch
+from trtd.engines.paddle.precision import convert_to_mixed_precision
+from trtd.engines.paddle.predictor import paddle_inference
+from trtd.engines.paddle.settings import SHAPE_RANGE_FILE
+from trtd.engines.paddle.shapes import collect_shape_ranges
+from trtd.errors import ModelError
+from trtd.model.inspect import files_digest
+from trtd.pipeline.contracts import SUMMARY_FILE, ConvertResult, PaddlePrepareInputs, QuantizeSummary
+from trtd.pipeline.progress import Progress
+
+SHAPE_ITEMS = 64
+
+
+def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
+    """Writes the model's files, ``shape_range_info.pbtxt`` if it was asked for, and ``summary.json``."""
+    job = PaddlePrepareInputs.model_validate(inputs)
+    settings, source = job.settings, job.source
+    progress(0, 3, "copy")
+    if job.mixed:
+        assert source.params_file is not None
+        progress(1, 3, f"to {settings.precision}")
+        convert_to_mixed_precision(
+            paddle_inference(str(source.model_file)),
+            source.model_file,
+            source.params_file,
+            out / settings.model_file,
+            out / settings.params_file,
+            settings.precision,
+        )
+    else:
+        shutil.copyfile(source.model_file, out / settings.model_file)
+        if source.params_file is not None:
+            shutil.copyfile(source.params_file, out / settings.params_file)
+    if files_digest(source.files) != job.facts.digest:
+        raise ModelError(
+            "the model changed while it was being copied",
+            where=str(source.model_file),
+            hint="run the command again once nobody writes there any more",
+        )
+    progress(2, 3, "shapes")
+    if job.shapes_of is not None:
+        module = paddle_inference(str(source.model_file))
+        batches: Iterator[Batch] = islice(job.shapes_of.batches(job.batch), SHAPE_ITEMS)
+        collect_shape_ranges(module, settings, out, (b.feeds for b in batches), out / SHAPE_RANGE_FILE)
+    summary = QuantizeSummary(lowered=0, kept_float={}, tensors={})
+    (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=1))
+    progress(3, 3, "")
+    return ConvertResult(inputs=job.facts.inputs, outputs=job.facts.outputs, folded=0).model_dump(mode="json")
