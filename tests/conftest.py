@@ -155,3 +155,18 @@ def forget_gpus() -> None:
     """What a process knows of GPUs and of TensorRT's logger, it learns once."""
     gpu._ask.cache_clear()
     tensorrt_log._loggers.clear()
+
+
+@pytest.fixture
+def paddle_gpu(gpus_here: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a stand-in for the GPU part of Paddle into every child process, on a GPU like those of :func:`gpus_here`."""
+    folder = Path(__file__).parent / "stand_in_paddle"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(STAND_IN_GPU), str(SOURCE)]))
+
+    def place(fault: str = "") -> None:
+        monkeypatch.setenv("STAND_IN_PADDLE_FAULT", fault)
+        gpus_here("8.6")
+
+    place()
+    return place

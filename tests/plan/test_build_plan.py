@@ -34,6 +34,7 @@ FACTS: dict[str, Any] = {
     "table_digest": None,
     "quantized": False,
     "fallback_digest": None,
+    "shapes_digest": None,
     "fingerprint": {"machine": "x86_64", "vnni": "yes"},
     "tools": TOOLS,
 }
@@ -54,8 +55,9 @@ def changed(other: BuildPlan, base: BuildPlan | None = None) -> set[str]:
     return {stage for stage in STAGES if base.stage_key(stage) != other.stage_key(stage)}
 
 
+PADDLE = {"paddle-prepare", "paddle-calibrate", "paddle-build"}
 LATER = {"quantize", "build"}
-CALIBRATED = {"produce", "calibrate", *LATER}
+CALIBRATED = {"produce", "calibrate", *LATER, *PADDLE}
 EVERY_STAGE = {"convert", "reference", *CALIBRATED}
 
 
@@ -70,13 +72,13 @@ EVERY_STAGE = {"convert", "reference", *CALIBRATED}
         (plan(spec={"calibration": {"method": "mse"}}), LATER),
         (plan(spec={"quantization": {"exclude": ["head/*"]}}), LATER),
         (plan(spec={"quantization": {"exclude_ops": ["Conv"]}}), LATER),
-        (plan(spec={"quantization": {"activation": "int8"}}), {"calibrate", *LATER}),
+        (plan(spec={"quantization": {"activation": "int8"}}), {"calibrate", *LATER, *PADDLE}),
         (plan(spec={"calibration": {"batch": 4}}), CALIBRATED),
         (plan(calibration_digest="sha256:other"), CALIBRATED),
         (plan(spec={"quantization": {"producer": "paddle-ptq"}}), {"produce", *LATER}),
         (plan(heldout_digest="sha256:other"), {"reference"}),
         (plan(heldout_order_digest="sha256:other"), {"reference"}),
-        (plan(fingerprint={"machine": "x86_64", "vnni": "no"}), LATER),
+        (plan(fingerprint={"machine": "x86_64", "vnni": "no"}), {*LATER, *PADDLE}),
         (
             plan(spec={"calibration": {"preprocess": {"resize": [9, 9]}}}),
             {"reference", *CALIBRATED},

@@ -108,7 +108,8 @@ def test_a_misspelt_key_is_not_missing_too(faults: Faults) -> None:
         (f"{SHORTEST}calibration.preprocess.fit = 'letterbx'", "det.toml:3: calibration.preprocess.fit: must be one of "
          '"stretch", "crop", "letterbox", got the text "letterbx" (did you mean "letterbox"?)'),
         (f"{SHORTEST}engine.target = 'tensorr'", "det.toml:3: engine.target: must be one of "
-         '"onnxruntime-cpu", "tensorrt", "tensorrt-rtx", "paddle", "paddle-tensorrt", or a list of them, got the text "tensorr" '
+         '"onnxruntime-cpu", "tensorrt", "tensorrt-rtx", "paddle", "paddle-tensorrt", or a list of them, '
+         'got the text "tensorr" '
          '(did you mean "tensorrt"?)'),
         (f"{SHORTEST}engine.compute_capabilities = ['8.6', '86']", "det.toml:3: engine.compute_capabilities[1]: "
          'must be a compute capability such as "8.6", got the text "86"'),
