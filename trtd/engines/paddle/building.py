@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trtd.engines.paddle.config import make_config
-from trtd.engines.paddle.predictor import PaddleRunner, last_line
+from trtd.engines.paddle.predictor import PaddleRunner, gist
 from trtd.engines.paddle.settings import OPT_CACHE, PaddleSettings
 from trtd.engines.protocol import Arrays
 from trtd.errors import EngineError, EnvironmentMissing
@@ -26,7 +26,7 @@ def build_engines(module: Any, settings: PaddleSettings, folder: Path, feeds: Ar
         EngineError: it does not run, or ``use_static`` left no engine.
     """
     where = str(folder / settings.model_file)
-    runner = PaddleRunner(module, make_config(module, settings, folder), settings.inputs, where)
+    runner = PaddleRunner(module, make_config(module, settings, folder, log=True), settings.inputs, where)
     runner.run(feeds)
     runner.close()
     keeps = settings.tensorrt is not None and settings.tensorrt.use_static and not settings.converted
@@ -82,7 +82,7 @@ def convert_pir(module: Any, settings: PaddleSettings, folder: Path, profiles: M
         converter.convert(str(folder / stem), options)
     except Exception as error:
         hint = "the build log has all that Paddle said; FLAGS_enable_pir_api=0 at export gives a .pdmodel instead"
-        raise EngineError(f"paddle.tensorrt.convert failed: {last_line(error)}", where=where, hint=hint) from error
+        raise EngineError(f"paddle.tensorrt.convert failed: {gist(error)}", where=where, hint=hint) from error
     for made in (folder / "converted").iterdir():
         made.replace(folder / made.name)
     (folder / "converted").rmdir()

@@ -52,7 +52,7 @@ def calibrate(
         )
     before = _tables(folder)
     with counted() as subgraphs:
-        config = make_config(module, settings, folder)
+        config = make_config(module, settings, folder, log=True)
         runner = PaddleRunner(module, config, settings.inputs, str(folder / settings.model_file))
     if not subgraphs.nodes:
         assert settings.tensorrt is not None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trtd.engines.paddle.predictor import last_line
+from trtd.engines.paddle.predictor import gist
 from trtd.engines.paddle.settings import Call, InFolder, PaddleSettings, Precision, calls
 from trtd.errors import EngineError, EnvironmentMissing, TrtdError
 
 
-def make_config(module: Any, settings: PaddleSettings, folder: Path, *, cache: Path | None = None) -> Any:
+def make_config(
+    module: Any, settings: PaddleSettings, folder: Path, *, cache: Path | None = None, log: bool = False
+) -> Any:
     """A new ``Config``, for one predictor.
 
     Args:
@@ -18,6 +20,8 @@ def make_config(module: Any, settings: PaddleSettings, folder: Path, *, cache: P
         folder: that holds the model.
         cache: folder that calibration tables and engines are read from, and engines written to; ``None`` for
             ``_opt_cache`` beside the model, the only one that Paddle writes tables to.
+        log: let Paddle tell what it does, on stderr; else only errors. Without it, a predictor silences all that are
+            made after it in its process.
 
     Raises:
         EnvironmentMissing: this Paddle was built without GPU or TensorRT, or cannot use them here.
@@ -25,7 +29,8 @@ def make_config(module: Any, settings: PaddleSettings, folder: Path, *, cache: P
     """
     where = str(folder / settings.model_file)
     config = module.Config(where, str(folder / settings.params_file) if settings.params_file else "")
-    config.disable_glog_info()
+    if not log:
+        config.disable_glog_info()
     for call in calls(settings):
         _obey(module, config, call, folder, where)
         if call.method == "enable_use_gpu" and not config.use_gpu():
@@ -72,7 +77,7 @@ def _refused(call: Call, error: Exception, where: str) -> TrtdError:
             where=where,
         )
     return EngineError(
-        f"Paddle refuses {call.method}: {last_line(error)}",
+        f"Paddle refuses {call.method}: {gist(error)}",
         where=where,
         hint="see [engine.paddle] in the spec: names and bounds there are Paddle's own",
     )

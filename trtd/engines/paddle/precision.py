@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trtd.engines.paddle.predictor import last_line
+from trtd.engines.paddle.predictor import gist
 from trtd.engines.paddle.settings import PaddlePrecision
 from trtd.errors import EngineError, EnvironmentMissing
 
@@ -33,7 +33,7 @@ def convert_to_mixed_precision(
         )
     except Exception as error:
         raise EngineError(
-            f"Paddle cannot convert the model to {precision}: {last_line(error)}",
+            f"Paddle cannot convert the model to {precision}: {gist(error)}",
             where=str(model),
             hint="leave convert_to_mixed_precision out of [engine.paddle]: the predictor converts when it loads",
         ) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
+import importlib
+import re
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,30 @@ from trtd.engines.protocol import Arrays
 from trtd.errors import EngineError, EnvironmentMissing, TrtdError, WorkerOutOfMemory
 from trtd.model.facts import TensorFacts
 
-_LIBRARY = ("libnvinfer", "library is not found", "TensorRT dynamic library")
-_NO_GPU = ("Device id must be less than GPU count", "CUDA error(100)", "no CUDA-capable device")
-_MEMORY = ("Out of memory error", "ResourceExhausted", "CUDA error(2)")
+# Of Paddle 2.6.2 and 3.3.1: what stands in a message, what it means, and what helps.
+MISSING: dict[str, tuple[tuple[str, ...], str]] = {
+    "Paddle finds no GPU": (
+        ("Device id must be less than GPU count", "no CUDA-capable device", "CUDA driver version is insufficient"),
+        "nvidia-smi shows what there is, and how new the driver is",
+    ),
+    "Paddle finds no TensorRT": (
+        ("TensorRT dynamic library",),
+        "install the TensorRT that this Paddle was built with (trtd doctor names it), and put the folder of an "
+        "unversioned libnvinfer.so into LD_LIBRARY_PATH",
+    ),
+    "Paddle finds no cuDNN": (
+        ("Cannot load cudnn shared library",),
+        "install the cuDNN that this Paddle was built with (paddle.version.show() names it), and put the folder of "
+        "an unversioned libcudnn.so into LD_LIBRARY_PATH",
+    ),
+}
+MEMORY = ("Out of memory error", "ResourceExhausted", "CUDA error(2)")
+
+_KIND = re.compile(r"\(\w+\) |\w+Error: ")
 
 
 def paddle_inference(where: str = "") -> Any:
     """The module ``paddle.inference``. Raises ``EnvironmentMissing`` if Paddle is not installed."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
     try:
         import paddle.inference as found
     except ImportError as error:
@@ -49,6 +66,7 @@ class PaddleRunner:
     """
 
     def __init__(self, module: Any, config: Any, inputs: tuple[TensorFacts, ...], where: str) -> None:
+        refuse_unreadable(config.prog_file(), importlib.import_module("paddle").__version__)
         try:
             self._predictor = module.create_predictor(config)
         except Exception as error:
@@ -74,9 +92,9 @@ class PaddleRunner:
             self._predictor.run()
             return {name: self._predictor.get_output_handle(name).copy_to_cpu() for name in self._output_names}
         except Exception as error:
-            if any(mark in str(error) for mark in _MEMORY):
-                raise WorkerOutOfMemory(f"the GPU has no memory left: {last_line(error)}", hint="free it") from error
-            raise EngineError(f"Paddle failed: {last_line(error)}") from error
+            if any(mark in str(error) for mark in MEMORY):
+                raise WorkerOutOfMemory(f"the GPU has no memory left: {gist(error)}", hint="free it") from error
+            raise EngineError(f"Paddle failed: {gist(error)}") from error
 
     def close(self) -> None:
         """Drop the predictor. Its destructor writes what Paddle writes at the end, and may take long."""
@@ -84,28 +102,32 @@ class PaddleRunner:
         gc.collect()
 
 
+def refuse_unreadable(model_file: str, version: str) -> None:
+    """Raise ``EngineError`` for a PIR program under a Paddle that ends with SIGSEGV in the place of an exception."""
+    if model_file.endswith(".json") and version.startswith(("1.", "2.")):
+        raise EngineError(
+            f"Paddle {version} cannot read a PIR program (.json)",
+            where=model_file,
+            hint="install Paddle 3, or export the model as .pdmodel there: FLAGS_enable_pir_api=0",
+        )
+
+
 def load_error(error: Exception, where: str) -> TrtdError:
     """Why Paddle made no predictor."""
-    text, last = str(error), last_line(error)
-    if any(mark in text for mark in _NO_GPU):
-        return EnvironmentMissing(f"Paddle finds no GPU: {last}", hint="nvidia-smi shows what there is", where=where)
-    if any(mark in text for mark in _LIBRARY):
-        return EnvironmentMissing(
-            f"Paddle finds no TensorRT: {last}",
-            hint="install the TensorRT that this Paddle was built with (trtd doctor names it), and put the folder of "
-            "an unversioned libnvinfer.so into LD_LIBRARY_PATH",
-            where=where,
-        )
-    if any(mark in text for mark in _MEMORY):
-        return WorkerOutOfMemory(f"the GPU has no memory left: {last}", hint="free it", where=where)
+    text, said = str(error), gist(error)
+    for what, (marks, hint) in MISSING.items():
+        if any(mark in text for mark in marks):
+            return EnvironmentMissing(f"{what}: {said}", hint=hint, where=where)
+    if any(mark in text for mark in MEMORY):
+        return WorkerOutOfMemory(f"the GPU has no memory left: {said}", hint="free it", where=where)
     return EngineError(
-        f"Paddle cannot load it: {last}",
+        f"Paddle cannot load it: {said}",
         where=where,
         hint="was it exported by a newer Paddle, or do model and params belong to different exports?",
     )
 
 
-def last_line(error: Exception) -> str:
-    """What a Paddle exception comes down to: it is the last line of many."""
+def gist(error: Exception) -> str:
+    """The line of a Paddle exception that says what happened: ``(Kind) text``, between a trace and a hint in C++."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return next((line for line in lines if _KIND.match(line)), lines[-1] if lines else type(error).__name__)

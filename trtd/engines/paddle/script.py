@@ -33,9 +33,11 @@ def render_script(settings: PaddleSettings, name: str) -> str:
     Calibration tables and engines are read from ``_opt_cache`` beside it, where Paddle may also write: copy the folder
     out of a registry before running it there.
     """
-    files = [settings.model_file, *([settings.params_file] if settings.params_file else [])]
-    model = ", ".join(f"str(here / {file!r})" for file in files)
+    model = f"str(here / {settings.model_file!r}), "  # one argument alone would be a folder
+    model += f"str(here / {settings.params_file!r})" if settings.params_file else "''"
     lines = [_line(call) for call in calls(settings)]
+    if settings.gpu:  # a Paddle without GPUs tells its log, and goes on with the CPU
+        lines.append("assert config.use_gpu(), 'this Paddle was built without GPUs'")
     if settings.tensorrt is not None:
         lines.append(f"config.set_optim_cache_dir(str(here / {OPT_CACHE!r}))")
     return _HEAD.format(script=name, model=model) + "\n".join(lines) + "\n" + _TAIL
