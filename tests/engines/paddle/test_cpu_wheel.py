@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trtd.engines.paddle.predictor import gist, load_error, refuse_unreadable
+from trtd.engines.paddle.predictor import gist, load_error, paddle_inference, refuse_unreadable
 from trtd.errors import EngineError, EnvironmentMissing
 
 pytest.importorskip("paddle.inference")
@@ -131,3 +131,20 @@ def test_what_is_missing_is_named_with_what_helps() -> None:
         assert isinstance(error, EnvironmentMissing)
         assert what in error.message
         assert helps in error.hint
+
+
+@pytest.mark.parametrize(
+    ("imports", "says", "helps"),
+    [("paddle", "paddlepaddle is not installed", "trtd[cpu]"), ("setuptools_", "No module named 'setuptools_'", "pip")],
+)
+def test_a_paddle_that_is_not_there_is_told_from_one_that_lacks_a_package(
+    imports: str, says: str, helps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Python 3.12 Paddle 2.6.2 does not start without setuptools: installing Paddle again would help nobody."""
+    (tmp_path / "paddle").mkdir()
+    (tmp_path / "paddle" / "__init__.py").write_text(f'raise ModuleNotFoundError("{says}", name={imports!r})')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "paddle", raising=False)
+    with pytest.raises(EnvironmentMissing, match=says) as error:
+        paddle_inference("model.pdmodel")
+    assert helps in error.value.hint

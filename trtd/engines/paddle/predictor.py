@@ -37,10 +37,13 @@ _KIND = re.compile(r"\(\w+\) |\w+Error: ")
 
 
 def paddle_inference(where: str = "") -> Any:
-    """The module ``paddle.inference``. Raises ``EnvironmentMissing`` if Paddle is not installed."""
+    """The module ``paddle.inference``. Raises ``EnvironmentMissing`` if Paddle is not installed, or lacks a package."""
     try:
         import paddle.inference as found
     except ImportError as error:
+        if error.name != "paddle":
+            hint = "pip install what is named: Paddle imports setuptools, for one, and does not declare it"
+            raise EnvironmentMissing(f"Paddle cannot be imported: {error}", hint=hint, where=where) from error
         raise EnvironmentMissing(
             "paddlepaddle is not installed, and the source is a Paddle model",
             hint="pip install 'trtd[cpu]', or paddlepaddle-gpu on a machine with a GPU",
