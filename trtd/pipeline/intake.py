@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from trtd.calibrate.dataset import Dataset, open_dataset
-from trtd.calibrate.items import ItemRef
-from trtd.calibrate.split import Selection, check_disjoint, select, split
 from trtd.engines.table import BACKENDS
 from trtd.errors import DataError, Diagnostic, ModelError, SpecError
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.source import ModelSource, locate
 from trtd.pipeline.bounds import UNBOUNDED, Bounds
+from trtd.pipeline.data_plan import DataPlan, choose_data
 from trtd.pipeline.faults import (
     image_size_outside,
     refuse_files_outside,
@@ -27,7 +25,6 @@ from trtd.pipeline.faults import (
     unusable_hook,
     with_lines,
 )
-from trtd.pipeline.feed import Feed
 from trtd.pipeline.tools import tool_versions
 from trtd.plan.build_plan import BuildPlan, make_plan
 from trtd.plan.shapes import Profile, close_shapes
@@ -42,7 +39,6 @@ from trtd.store.digest import file_digest
 __all__ = ["DataPlan", "Intake", "Quantized", "admit", "make_plans", "plan_of", "take_in", "tool_versions"]
 
 TOP1 = "top1"
-MIN_HELDOUT_GIVEN = 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class Intake:
 
         Raises ``DataError``.
         """
-        chosen = _choose_data(self)
+        chosen = choose_data(self)
         if self.labels is not None:
             from trtd.verify.task import read_labels  # only now: most specs have no labels
 
@@ -150,15 +146,6 @@ class Quantized:
 
     source: ModelSource
     facts: ModelFacts
-
-
-@dataclass(frozen=True)
-class DataPlan:
-    """The two disjoint sets, and what a report should say about them."""
-
-    calibration: Feed | None
-    heldout: Feed
-    notes: tuple[str, ...]
 
 
 def take_in(
@@ -302,70 +289,3 @@ def _quantized(spec: Spec, spec_file: Path, roots: Sequence[Path], facts: ModelF
             hint="quantize the very model that [model] names",
         )
     return Quantized(source, found)
-
-
-def _choose_data(intake: Intake) -> DataPlan:
-    spec, notes = intake.spec, []
-    calibration_text = spec.calibration.data if spec.calibration else None
-    heldout_text = spec.verify.data
-    samples = spec.calibration.samples if spec.calibration else 0
-    ours = _open(intake, calibration_text, ("calibration", "data")) if calibration_text else None
-    theirs = _open(intake, heldout_text, ("verify", "data")) if heldout_text else None
-    if ours is not None and theirs is not None:
-        calibration, heldout = select(ours[1], samples), select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
-        check_disjoint(calibration, heldout)
-        chosen = (_feed(intake, ours, calibration.items, calibration.digest), _feed_of(intake, theirs, heldout))
-    elif ours is not None:
-        parts = split(ours[1], samples)
-        chosen = (
-            _feed(intake, ours, parts.calibration, parts.calibration_digest),
-            _feed(intake, ours, parts.heldout, parts.heldout_digest, parts.heldout_order_digest),
-        )
-        if parts.duplicates:
-            notes.append(f"{len(parts.duplicates)} items have the content of another and were left out.")
-    elif theirs is not None:
-        heldout = select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
-        return DataPlan(None, _feed_of(intake, theirs, heldout), tuple(_left_out(theirs[1])))
-    else:
-        fault = Diagnostic(
-            str(intake.spec_file), None, "verify.data", "there is no data to judge the engine on",
-            'add data = "FOLDER" to [verify], or a [calibration] section to hold items out of',
-        )  # fmt: skip
-        raise SpecError(with_lines(intake.spec_file, [fault]))
-    notes += _left_out(*[opened[1] for opened in (ours, theirs) if opened is not None])
-    if samples > len(chosen[0].items):
-        notes.append(f"{len(chosen[0].items)} calibration items; {samples} were asked for.")
-    return DataPlan(chosen[0], chosen[1], tuple(notes))
-
-
-def _open(intake: Intake, text: str, key: tuple[str, str]) -> tuple[str, Dataset]:
-    path = str(resolve(intake.spec_file, text, intake.roots, key=key))
-    calibration = intake.spec.calibration
-    shapes = {name: p.opt for name, p in intake.profiles.items()}
-    preprocess = calibration.preprocess if calibration else None
-    return path, open_dataset(path, intake.facts.inputs, shapes, preprocess, roots=intake.roots)
-
-
-def _left_out(*datasets: Dataset) -> list[str]:
-    names = [name for dataset in datasets for name in dataset.ignored]
-    return [f"Left out beside the data: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}."] if names else []
-
-
-def _feed_of(intake: Intake, opened: tuple[str, Dataset], chosen: Selection) -> Feed:
-    return _feed(intake, opened, chosen.items, chosen.digest, chosen.order_digest)
-
-
-def _feed(
-    intake: Intake, opened: tuple[str, Dataset], items: Sequence[ItemRef], digest: str, order_digest: str = ""
-) -> Feed:
-    calibration = intake.spec.calibration
-    return Feed(
-        path=opened[0],
-        items=tuple((item.file, item.row) for item in items),
-        digest=digest,
-        order_digest=order_digest,
-        inputs=intake.facts.inputs,
-        shapes={name: p.opt for name, p in intake.profiles.items()},
-        preprocess=calibration.preprocess if calibration else None,
-        roots=intake.roots,
-    )
