@@ -25,18 +25,14 @@ from trtd.pipeline.faults import (
     unusable_hook,
     with_lines,
 )
-from trtd.pipeline.tools import tool_versions
-from trtd.plan.build_plan import BuildPlan, make_plan
 from trtd.plan.shapes import Profile, close_shapes
 from trtd.registry.layout import Registry
 from trtd.registry.lookup import source_model
-from trtd.spec.fields import Precision
 from trtd.spec.load import load_spec
 from trtd.spec.paths import FixedRoots, default_roots, resolve, roots_from_environment
 from trtd.spec.schema import Spec
-from trtd.store.digest import file_digest
 
-__all__ = ["DataPlan", "Intake", "Quantized", "admit", "make_plans", "plan_of", "take_in", "tool_versions"]
+__all__ = ["DataPlan", "Intake", "Quantized", "admit", "take_in"]
 
 TOP1 = "top1"
 
@@ -198,35 +194,6 @@ def admit(
     if faults:
         raise SpecError(with_lines(spec_file, faults))
     return intake
-
-
-def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
-    """One plan for each precision of the spec. Reads and hashes the chosen data."""
-    return tuple(plan_of(intake, precision) for precision in intake.spec.engine.precisions)
-
-
-def plan_of(intake: Intake, precision: Precision, *, name: str | None = None) -> BuildPlan:
-    """The plan of one precision, be it one that the spec asks for or another, to compare with, under a given name."""
-    spec, data = intake.spec, intake.data
-    collects = spec.engine.only_target == "paddle-tensorrt" and spec.engine.paddle.collect_shape_range_info
-    return make_plan(
-        spec,
-        precision,
-        name=name or spec.engine_names[precision],
-        model_digest=intake.facts.digest,
-        profiles=intake.profiles,
-        calibration_digest=data.calibration.digest if data.calibration else None,
-        heldout_digest=data.heldout.digest,
-        heldout_order_digest=data.heldout.order_digest,
-        labels_digest=file_digest(intake.labels) if intake.labels else None,
-        hook_digest=file_digest(intake.hook) if intake.hook else None,
-        table_digest=file_digest(intake.table) if intake.table else None,
-        quantized=intake.facts.quantized,
-        fallback_digest=intake.quantized.facts.digest if intake.quantized else None,
-        shapes_digest=(data.calibration or data.heldout).digest if collects else None,
-        fingerprint=intake.fingerprint,
-        tools=tool_versions(spec.engine.only_target, intake.facts.format),
-    )
 
 
 def _roots(spec_file: Path, registry: Registry | None, extra_roots: Sequence[Path], bounds: Bounds) -> tuple[Path, ...]:
