@@ -14,7 +14,7 @@ from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.source import ModelSource, locate
 from trtd.pipeline.bounds import UNBOUNDED, Bounds
-from trtd.pipeline.data_plan import DataPlan, choose_data
+from trtd.pipeline.data_plan import DataPlan, DataQuestion, choose_data
 from trtd.pipeline.faults import (
     image_size_outside,
     refuse_files_outside,
@@ -68,7 +68,8 @@ class Intake:
 
         Raises ``DataError``.
         """
-        chosen = choose_data(self)
+        question = DataQuestion(self.spec, self.spec_file, self.roots, self.facts.inputs, self.profiles)
+        chosen = choose_data(question)
         if self.labels is not None:
             from trtd.verify.task import read_labels  # only now: most specs have no labels
 
