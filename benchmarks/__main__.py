@@ -23,7 +23,7 @@ from trtd.calibrate.table import METHODS
 from trtd.engines.cpu import cpu_facts
 from trtd.pipeline.build import build, calibrate
 from trtd.pipeline.contracts import FP32_FILE, GRAPH_FILE
-from trtd.pipeline.intake import tool_versions
+from trtd.pipeline.tools import tool_versions
 from trtd.verify.report import Latency
 
 RESULTS = ROOT / "benchmarks" / "results"

@@ -13,11 +13,12 @@ from trtd.document import Document
 from trtd.pipeline.build import Request
 from trtd.pipeline.contracts import CalibrateInputs, ConvertInputs, ReferenceInputs
 from trtd.pipeline.feed import Feed
-from trtd.pipeline.intake import Intake, make_plans, take_in
+from trtd.pipeline.intake import Intake, take_in
 from trtd.pipeline.job import Job
 from trtd.pipeline.launch import launch
 from trtd.pipeline.listener import Silent
 from trtd.pipeline.outcome import Result
+from trtd.pipeline.planning import make_plans
 from trtd.pipeline.stage_runner import StageRunner
 from trtd.registry.layout import Registry
 from trtd.store.staging import staging_folder

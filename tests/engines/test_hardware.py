@@ -18,6 +18,9 @@ from trtd.engines.hardware import PRECISIONS, hardware, release, rtx_convolves_i
         ("tensorrt-rtx", "1.7.1.116", "8.9", "int8 convolution", "runs"),
         ("tensorrt-rtx", "1.7.1.116", "7.5", "int8", "absent"),
         ("tensorrt-rtx", "1.6.1.120", "9.0", "fp16", "fast"),
+        ("paddle-tensorrt", "", "6.1", "fp16", "absent"),
+        ("paddle-tensorrt", "", "6.0", "int8", "absent"),
+        ("paddle-tensorrt", "", "8.6", "int8", "fast"),
     ],
 )
 def test_known_combinations(target: str, version: str, capability: str, precision: str, support: str) -> None:

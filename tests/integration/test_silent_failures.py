@@ -19,7 +19,8 @@ from tests.workshop import Recorder, Workshop, write_image, write_model
 from trtd.calibrate.table import read_table
 from trtd.errors import DataError, GateMissed, SpecError, TrtdError
 from trtd.pipeline.build import Request, explain
-from trtd.pipeline.intake import make_plans, take_in
+from trtd.pipeline.intake import take_in
+from trtd.pipeline.planning import make_plans
 from trtd.pipeline.staleness import read_report
 from trtd.plan.build_plan import STAGE_INGREDIENTS
 from trtd.registry.manifest import read_manifest

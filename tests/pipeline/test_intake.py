@@ -10,7 +10,8 @@ import pytest
 
 from tests.workshop import IMAGES, SPECS, Workshop, write_image, write_model
 from trtd.errors import DataError, ModelError, SpecError
-from trtd.pipeline.intake import Intake, make_plans, take_in
+from trtd.pipeline.intake import Intake, take_in
+from trtd.pipeline.planning import make_plans
 
 TIMES = "[model.inputs.x]\nmin = [1, 3, 8, 8]\nopt = [4, 3, 8, 8]\nmax = [8, 3, 8, 8]"
 

@@ -25,8 +25,9 @@ from trtd.pipeline.contracts import (
     Timed,
     VerifyInputs,
 )
-from trtd.pipeline.intake import Intake, make_plans, take_in
+from trtd.pipeline.intake import Intake, take_in
 from trtd.pipeline.making import graph_files
+from trtd.pipeline.planning import make_plans
 from trtd.pipeline.progress import Progress
 from trtd.pipeline.stages import STAGES, bench, calibrate, convert, doctor, quantize, reference, verify
 from trtd.plan.build_plan import BuildPlan

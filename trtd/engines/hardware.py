@@ -1,6 +1,6 @@
 """Which precision a GPU computes fast, computes at all, or does not have: by target, version and compute capability.
 
-Sources: NVIDIA TensorRT documentation, Support Matrix 10.x and 11.x, "Hardware and Precision"; NVIDIA TensorRT-RTX
+Sources: NVIDIA TensorRT documentation, Support Matrix 8.5, 10.x and 11.x, "Hardware and Precision"; NVIDIA TensorRT-RTX
 documentation, Support Matrix 1.0 to 1.7; and, where marked, measurements (``benchmarks/results/h200.md``).
 """
 
@@ -36,6 +36,20 @@ _RTX: dict[str, dict[str, Support]] = {
     "12.1": {},
 }
 
+# The TensorRT 8 that Paddle 2.6 was built with serves older GPUs as well.
+_TENSORRT_8: dict[str, dict[str, Support]] = {
+    "5.3": {**_TURING, "int8": "absent", "int8 convolution": "absent"},
+    "6.0": {**_TURING, "int8": "absent", "int8 convolution": "absent"},
+    "6.1": {**_TURING, "fp16": "absent"},
+    "7.0": {**_TURING, "int8": "runs", "int8 convolution": "runs"},
+    "7.5": _TURING,
+    "8.0": _AMPERE,
+    "8.6": _AMPERE,
+    "8.9": _AMPERE,
+    "9.0": _AMPERE,
+}
+_TABLES = {"tensorrt-rtx": _RTX, "paddle-tensorrt": {**_TENSORRT, **_TENSORRT_8}}
+
 # TensorRT-RTX before this builds no convolution of two int8 tensors (measured with 1.4, 1.5 and 1.6.1).
 RTX_INT8_CONVOLUTION = (1, 7)
 # It runs on compute capability 9.0 up to here, though no release lists that (measured with 1.4.0 and 1.6.1 on an H200).
@@ -59,7 +73,7 @@ class Hardware:
 def hardware(target: str, version: str, capability: str) -> Hardware:
     """What ``target`` in ``version`` (``1.6.1.120``) can do on GPUs of a compute capability (``8.9``)."""
     rtx = target == "tensorrt-rtx"
-    known = (_RTX if rtx else _TENSORRT).get(capability)
+    known = _TABLES.get(target, _TENSORRT).get(capability)
     if known is None and rtx and capability == "9.0" and release(version) <= _RTX_LAST_ON_HOPPER:
         return Hardware(capability, False, _support({"fp8": "absent"}, rtx=rtx, version=version))
     if known is None:

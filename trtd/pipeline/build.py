@@ -12,11 +12,12 @@ from trtd.engines.table import BACKENDS
 from trtd.errors import EnvironmentMissing, GateMissed, StageError, TrtdError, UsageError
 from trtd.pipeline.contracts import TABLE_FILE
 from trtd.pipeline.fallback import fall_back
-from trtd.pipeline.intake import Intake, admit, make_plans, take_in
+from trtd.pipeline.intake import Intake, admit, take_in
 from trtd.pipeline.judging import HTML_FILE, judge_engine, write_report
 from trtd.pipeline.made import MadeEngine
 from trtd.pipeline.making import calibrate_inputs, compile_engine, convert, make_engine
 from trtd.pipeline.making_paddle import refuse_without_gpu
+from trtd.pipeline.planning import make_plans
 from trtd.pipeline.publishing import publish_engine
 from trtd.pipeline.request import Outcome, Request
 from trtd.pipeline.stage_runner import StageRunner

@@ -136,6 +136,7 @@ def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, st
     if pir and release is not None and release < (3, 0):
         hint = "export it with FLAGS_enable_pir_api=0, which gives a .pdmodel; or install Paddle 3"
         yield "model.path", f"is a PIR program (.json), at which Paddle {release[0]}.{release[1]} crashes", hint
+    yield from _paddle_hardware(spec)
     given = spec.engine.paddle.use_calib_mode
     if target == "paddle-tensorrt" and int8:
         if given is False and not facts.quantized:
@@ -151,6 +152,17 @@ def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, st
     if pir and spec.engine.paddle.convert_to_mixed_precision:
         hint = "leave it out: the predictor converts when it loads"
         yield "engine.paddle.convert_to_mixed_precision", "is for .pdmodel programs; this is PIR (.json)", hint
+
+
+def _paddle_hardware(spec: Spec) -> Iterator[tuple[str, str, str]]:
+    """Whether the GPU supports the precision, which the guide asks to check first."""
+    for capability in gpus().capabilities[:1] if spec.engine.only_target == "paddle-tensorrt" else ():
+        support = hardware("paddle-tensorrt", "", capability).support
+        for precision in spec.engine.precisions:
+            if support.get(precision) == "absent":
+                others = [p for p in COMMON_PRECISIONS if p != precision and support.get(p) != "absent"]
+                what = f"{precision} does not exist on compute capability {capability}"
+                yield "engine.precision", what, f"it has {', '.join(others)}"
 
 
 def _only_convolves(facts: ModelFacts) -> bool:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from trtd.calibrate.dataset import Dataset, open_dataset
-from trtd.calibrate.items import ItemRef
-from trtd.calibrate.split import Selection, check_disjoint, select, split
 from trtd.engines.table import BACKENDS
 from trtd.errors import DataError, Diagnostic, ModelError, SpecError
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
 from trtd.model.source import ModelSource, locate
 from trtd.pipeline.bounds import UNBOUNDED, Bounds
+from trtd.pipeline.data_plan import DataPlan, DataQuestion, choose_data
 from trtd.pipeline.faults import (
     image_size_outside,
     refuse_files_outside,
@@ -27,22 +25,16 @@ from trtd.pipeline.faults import (
     unusable_hook,
     with_lines,
 )
-from trtd.pipeline.feed import Feed
-from trtd.pipeline.tools import tool_versions
-from trtd.plan.build_plan import BuildPlan, make_plan
 from trtd.plan.shapes import Profile, close_shapes
 from trtd.registry.layout import Registry
 from trtd.registry.lookup import source_model
-from trtd.spec.fields import Precision
 from trtd.spec.load import load_spec
 from trtd.spec.paths import FixedRoots, default_roots, resolve, roots_from_environment
 from trtd.spec.schema import Spec
-from trtd.store.digest import file_digest
 
-__all__ = ["DataPlan", "Intake", "Quantized", "admit", "make_plans", "plan_of", "take_in", "tool_versions"]
+__all__ = ["DataPlan", "Intake", "Quantized", "admit", "take_in"]
 
 TOP1 = "top1"
-MIN_HELDOUT_GIVEN = 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,8 @@ class Intake:
 
         Raises ``DataError``.
         """
-        chosen = _choose_data(self)
+        question = DataQuestion(self.spec, self.spec_file, self.roots, self.facts.inputs, self.profiles)
+        chosen = choose_data(question)
         if self.labels is not None:
             from trtd.verify.task import read_labels  # only now: most specs have no labels
 
@@ -152,15 +145,6 @@ class Quantized:
     facts: ModelFacts
 
 
-@dataclass(frozen=True)
-class DataPlan:
-    """The two disjoint sets, and what a report should say about them."""
-
-    calibration: Feed | None
-    heldout: Feed
-    notes: tuple[str, ...]
-
-
 def take_in(
     spec_file: Path, *, registry: Registry | None, extra_roots: Sequence[Path] = (), bounds: Bounds = UNBOUNDED
 ) -> list[Intake]:
@@ -211,35 +195,6 @@ def admit(
     if faults:
         raise SpecError(with_lines(spec_file, faults))
     return intake
-
-
-def make_plans(intake: Intake) -> tuple[BuildPlan, ...]:
-    """One plan for each precision of the spec. Reads and hashes the chosen data."""
-    return tuple(plan_of(intake, precision) for precision in intake.spec.engine.precisions)
-
-
-def plan_of(intake: Intake, precision: Precision, *, name: str | None = None) -> BuildPlan:
-    """The plan of one precision, be it one that the spec asks for or another, to compare with, under a given name."""
-    spec, data = intake.spec, intake.data
-    collects = spec.engine.only_target == "paddle-tensorrt" and spec.engine.paddle.collect_shape_range_info
-    return make_plan(
-        spec,
-        precision,
-        name=name or spec.engine_names[precision],
-        model_digest=intake.facts.digest,
-        profiles=intake.profiles,
-        calibration_digest=data.calibration.digest if data.calibration else None,
-        heldout_digest=data.heldout.digest,
-        heldout_order_digest=data.heldout.order_digest,
-        labels_digest=file_digest(intake.labels) if intake.labels else None,
-        hook_digest=file_digest(intake.hook) if intake.hook else None,
-        table_digest=file_digest(intake.table) if intake.table else None,
-        quantized=intake.facts.quantized,
-        fallback_digest=intake.quantized.facts.digest if intake.quantized else None,
-        shapes_digest=(data.calibration or data.heldout).digest if collects else None,
-        fingerprint=intake.fingerprint,
-        tools=tool_versions(spec.engine.only_target, intake.facts.format),
-    )
 
 
 def _roots(spec_file: Path, registry: Registry | None, extra_roots: Sequence[Path], bounds: Bounds) -> tuple[Path, ...]:
@@ -302,70 +257,3 @@ def _quantized(spec: Spec, spec_file: Path, roots: Sequence[Path], facts: ModelF
             hint="quantize the very model that [model] names",
         )
     return Quantized(source, found)
-
-
-def _choose_data(intake: Intake) -> DataPlan:
-    spec, notes = intake.spec, []
-    calibration_text = spec.calibration.data if spec.calibration else None
-    heldout_text = spec.verify.data
-    samples = spec.calibration.samples if spec.calibration else 0
-    ours = _open(intake, calibration_text, ("calibration", "data")) if calibration_text else None
-    theirs = _open(intake, heldout_text, ("verify", "data")) if heldout_text else None
-    if ours is not None and theirs is not None:
-        calibration, heldout = select(ours[1], samples), select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
-        check_disjoint(calibration, heldout)
-        chosen = (_feed(intake, ours, calibration.items, calibration.digest), _feed_of(intake, theirs, heldout))
-    elif ours is not None:
-        parts = split(ours[1], samples)
-        chosen = (
-            _feed(intake, ours, parts.calibration, parts.calibration_digest),
-            _feed(intake, ours, parts.heldout, parts.heldout_digest, parts.heldout_order_digest),
-        )
-        if parts.duplicates:
-            notes.append(f"{len(parts.duplicates)} items have the content of another and were left out.")
-    elif theirs is not None:
-        heldout = select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
-        return DataPlan(None, _feed_of(intake, theirs, heldout), tuple(_left_out(theirs[1])))
-    else:
-        fault = Diagnostic(
-            str(intake.spec_file), None, "verify.data", "there is no data to judge the engine on",
-            'add data = "FOLDER" to [verify], or a [calibration] section to hold items out of',
-        )  # fmt: skip
-        raise SpecError(with_lines(intake.spec_file, [fault]))
-    notes += _left_out(*[opened[1] for opened in (ours, theirs) if opened is not None])
-    if samples > len(chosen[0].items):
-        notes.append(f"{len(chosen[0].items)} calibration items; {samples} were asked for.")
-    return DataPlan(chosen[0], chosen[1], tuple(notes))
-
-
-def _open(intake: Intake, text: str, key: tuple[str, str]) -> tuple[str, Dataset]:
-    path = str(resolve(intake.spec_file, text, intake.roots, key=key))
-    calibration = intake.spec.calibration
-    shapes = {name: p.opt for name, p in intake.profiles.items()}
-    preprocess = calibration.preprocess if calibration else None
-    return path, open_dataset(path, intake.facts.inputs, shapes, preprocess, roots=intake.roots)
-
-
-def _left_out(*datasets: Dataset) -> list[str]:
-    names = [name for dataset in datasets for name in dataset.ignored]
-    return [f"Left out beside the data: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}."] if names else []
-
-
-def _feed_of(intake: Intake, opened: tuple[str, Dataset], chosen: Selection) -> Feed:
-    return _feed(intake, opened, chosen.items, chosen.digest, chosen.order_digest)
-
-
-def _feed(
-    intake: Intake, opened: tuple[str, Dataset], items: Sequence[ItemRef], digest: str, order_digest: str = ""
-) -> Feed:
-    calibration = intake.spec.calibration
-    return Feed(
-        path=opened[0],
-        items=tuple((item.file, item.row) for item in items),
-        digest=digest,
-        order_digest=order_digest,
-        inputs=intake.facts.inputs,
-        shapes={name: p.opt for name, p in intake.profiles.items()},
-        preprocess=calibration.preprocess if calibration else None,
-        roots=intake.roots,
-    )

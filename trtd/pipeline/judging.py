@@ -8,10 +8,11 @@ from trtd.calibrate.table import read_table
 from trtd.engines.reference import reference_name
 from trtd.engines.table import BACKENDS
 from trtd.pipeline.contracts import REPORT_FILE, VerifyInputs
-from trtd.pipeline.intake import Intake, tool_versions
+from trtd.pipeline.intake import Intake
 from trtd.pipeline.made import MadeEngine
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner, stage_result
+from trtd.pipeline.tools import tool_versions
 from trtd.store.atomic import storage_errors
 from trtd.ui.html import render
 from trtd.verify.report import Report

@@ -22,9 +22,10 @@ from trtd.pipeline.contracts import (
     ProduceInputs,
     QuantizeInputs,
 )
-from trtd.pipeline.intake import Intake, Quantized, plan_of
+from trtd.pipeline.intake import Intake, Quantized
 from trtd.pipeline.made import MadeEngine, reference_of
 from trtd.pipeline.making_paddle import make_paddle
+from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.spec.fields import Precision

@@ -18,9 +18,10 @@ from trtd.pipeline.contracts import (
     PaddlePrepareInputs,
     PaddleTables,
 )
-from trtd.pipeline.intake import Intake, Quantized, plan_of
+from trtd.pipeline.intake import Intake, Quantized
 from trtd.pipeline.made import MadeEngine, reference_of
 from trtd.pipeline.paddle_settings import settings_of
+from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner
 from trtd.plan.build_plan import BuildPlan

@@ -18,7 +18,7 @@ from trtd.pipeline.contracts import (
     BenchInputs,
     Timed,
 )
-from trtd.pipeline.intake import Intake, Quantized, admit, make_plans
+from trtd.pipeline.intake import Intake, Quantized, admit
 from trtd.pipeline.judging import HTML_FILE, judge_engine
 from trtd.pipeline.made import MadeEngine, reference_of
 from trtd.pipeline.making import (
@@ -29,6 +29,7 @@ from trtd.pipeline.making import (
     quantize_inputs,
 )
 from trtd.pipeline.making_paddle import published_paddle
+from trtd.pipeline.planning import make_plans
 from trtd.pipeline.stage_runner import StageRunner, stage_result
 from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
