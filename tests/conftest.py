@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from tests.workshop import SPECS, Workshop
 from trtd.cli.main import main
 
 SOURCE = Path(__file__).parents[1]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: what is tested would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
