@@ -5,6 +5,7 @@ VENV     ?= .venv
 REGISTRY ?= demo-registry
 SPECS    ?= specs/digits.toml specs/ppocr-det.toml
 SOAK_S   ?= 600
+PARALLEL ?= -n 2
 PYTEST   ?= # arguments for pytest: make test PYTEST='tests/spec -x'
 PADDLE_GPU ?= .venv-paddle-gpu
 
@@ -68,7 +69,7 @@ imports: $(VENV)/.dev ## the contracts between the rooms of the house
 
 unit: $(VENV)/.dev ## all tests
 	@echo "== tests"
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(or $(PYTEST),$(PARALLEL))
 
 format: $(VENV)/.dev ## put the code into shape
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

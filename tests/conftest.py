@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from trtd.engines.tensorrt import log as tensorrt_log
 SOURCE = Path(__file__).parents[1]
 
 pytest_plugins = ("tests.quantized.models",)  # Paddle models that Paddle has quantized: for model and quantize
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: what is tested would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

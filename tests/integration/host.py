@@ -22,6 +22,8 @@ CONFIG = """\
 [watch]
 settle_spec_s = 0.2
 settle_s = 0.2
+[limits]
+builds = 2
 [retry]
 backoff_s = 1.0
 wait_s = 1.0

@@ -25,12 +25,10 @@ from pathlib import Path
 import {module} as room
 held, place = Path(sys.argv[1]), room.{owner}.{function}
 def slow(*args, **options):
-    held.with_suffix(".reached").touch()
     while held.exists():
+        held.with_suffix(".reached").touch()
         time.sleep(0.02)
-    result = place(*args, **options)
-    held.with_suffix(".passed").touch()
-    return result
+    return place(*args, **options)
 room.{owner}.{function} = slow
 from trtd.cli.main import main
 sys.exit(main(sys.argv[2:]))

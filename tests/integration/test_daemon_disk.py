@@ -30,24 +30,24 @@ WORDS = {
         ("publish.synced", "EROFS"),
     ],
 )
-def test_a_build_that_the_disk_refuses_is_tried_again_later(host: Host, place: str, error: str) -> None:
+def test_a_build_that_the_disk_refuses_is_tried_again_later(cold_host: Host, place: str, error: str) -> None:
     """A torn version, a build every second, or one that is never tried again."""
-    onlooker = Onlooker(host)
-    daemon = host.start(TRTD_FAILPOINT=f"{place}:error={error}")
-    host.drop(precision='"fp16"')
+    onlooker = Onlooker(cold_host)
+    daemon = cold_host.start(TRTD_FAILPOINT=f"{place}:error={error}")
+    cold_host.drop(precision='"fp16"')
     onlooker.until_phase("tiny.toml", "backoff")
     message, _, advice = onlooker.said("tiny.toml").split(" | ")
     assert WORDS[error] in message
     assert advice
-    assert whole(host.registry, "tiny")
-    assert "backoff" in host.trtd("status").stdout
+    assert whole(cold_host.registry, "tiny")
+    assert "backoff" in cold_host.trtd("status").stdout
     daemon.terminate()
     assert daemon.wait(60) == 0
     onlooker.close()
-    host.start()
-    host.wait(lambda: host.phase("tiny.toml") == "ready", "it never recovered")
-    assert whole(host.registry, "tiny")
-    assert list(host.registry.staging.iterdir()) == []
+    cold_host.start()
+    cold_host.wait(lambda: cold_host.phase("tiny.toml") == "ready", "it never recovered")
+    assert whole(cold_host.registry, "tiny")
+    assert list(cold_host.registry.staging.iterdir()) == []
 
 
 @pytest.mark.parametrize(("place", "error"), [("state.before-commit", "ENOSPC"), ("state.begin", "EIO")])

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -129,7 +128,6 @@ def test_the_same_bytes_touched_a_thousand_times_are_built_once(onlooker: Onlook
             beside.write_text(text)
             beside.replace(spec)
         os.utime(host.workshop.model)
-        time.sleep(0.001)
     marker = host.registry.specs / "marker.toml"
     marker.write_text("x = 1")
     onlooker.until_phase("marker.toml", "invalid")  # all that came before it was seen

@@ -60,27 +60,27 @@ def refuse_constant(text: str) -> NoReturn:
     raise AssertionError(f"{text} is not JSON")
 
 
-def test_every_line_about_a_build_says_which(host: Host) -> None:
+def test_every_line_about_a_build_says_which(cold_host: Host) -> None:
     """Of two builds at a time nobody could tell whose line it is; nor which state of the spec it was."""
-    daemon = host.start()
-    spec = host.drop(precision='["fp32", "int8"]')
+    daemon = cold_host.start()
+    spec = cold_host.drop(precision='["fp32", "int8"]')
     seen: set[str] = set()
 
     def is_ready() -> bool:
         reader.read()
         seen.add(Path(reader.running_log("tiny.toml")).name)
-        return "tiny-int8@1" in host.log.read_text()
+        return "tiny-int8@1" in cold_host.log.read_text()
 
-    host.wait((host.registry.private / "state.db").exists, "it did not start")
-    reader = SnapshotReader(host.registry)
-    host.wait(is_ready, "nothing was published")
+    cold_host.wait((cold_host.registry.private / "state.db").exists, "it did not start")
+    reader = SnapshotReader(cold_host.registry)
+    cold_host.wait(is_ready, "nothing was published")
     reader.close()
     assert any(name.startswith("tiny-int8-") for name in seen)  # what `trtd logs --follow` shows meanwhile
     assert listening_sockets(daemon.pid) == 0  # no endpoint that nobody asked for
-    host.wait(lambda: phase(host, "tiny.toml") == "ready", "it never became ready")
+    cold_host.wait(lambda: phase(cold_host, "tiny.toml") == "ready", "it never became ready")
     daemon.terminate()
     assert daemon.wait(PATIENCE_S) == 0
-    lines = log_lines(host)
+    lines = log_lines(cold_host)
     about = [line for line in lines if line.get("event") in ("started", "stage", "published")]
     digest = "sha256:" + hashlib.sha256(spec.read_bytes()).hexdigest()
     assert {(line["subject"], line["attempt"], line["digest"]) for line in about} == {("tiny.toml", 1, digest)}
@@ -93,10 +93,10 @@ def test_every_line_about_a_build_says_which(host: Host) -> None:
     assert lines[-1]["message"] == "ended"
     commands = (["status"], ["status", "tiny"], ["logs", "tiny"], ["config"], ["show", "tiny-fp32"])
     for command in commands:  # the FP32 engine is exact: its SQNR is infinite
-        ran = host.trtd(*command, "--json")
+        ran = cold_host.trtd(*command, "--json")
         assert ran.returncode == 0
         json.loads(ran.stdout, parse_constant=refuse_constant)
-    assert '"Infinity"' in host.trtd("status", "--json").stdout
+    assert '"Infinity"' in cold_host.trtd("status", "--json").stdout
 
 
 def test_prometheus_reads_what_happened(host: Host, tmp_path: Path) -> None:

@@ -101,8 +101,7 @@ LIMITS: dict[str, tuple[str, str, str]] = {
 def test_no_spec_takes_more_than_the_operator_gives(host: Host, limit: str) -> None:
     """One spec could keep the machine busy for a month, or have the kernel kill what else runs on it."""
     operator, author, told = LIMITS[limit]
-    with (host.registry.root / "trtd.toml").open("a") as config:
-        config.write(f"[limits]\n{operator}\n")
+    reconfigure(host, "builds = 2\n", f"{operator}\n")
     host.drop(precision='"fp32"', more=f"[build]\n{author}")
     host.start()
     found = ended(host, "tiny.toml")["tiny.toml"]
@@ -113,8 +112,7 @@ def test_no_spec_takes_more_than_the_operator_gives(host: Host, limit: str) -> N
 
 def test_threads_are_the_operators(host: Host) -> None:
     """A build would time its engine on cores that another build uses; no key of a spec can change that."""
-    with (host.registry.root / "trtd.toml").open("a") as config:
-        config.write("[limits]\nthreads = 3\n")
+    reconfigure(host, "builds = 2\n", "threads = 3\n")
     host.start()
     host.drop("greedy", precision='"fp32"', more="[build]\nthreads = 64")
     assert "build.threads: unknown key" in problem(ended(host, "greedy.toml")["greedy.toml"])

@@ -64,7 +64,6 @@ def test_a_loop_that_hangs_feeds_no_watchdog_and_says_where(host: Host, manager:
     manager.until(is_ready, "it never was ready")
     for _ in range(3):
         manager.until(is_fed, "the watchdog was not fed")
-    held.with_suffix(".reached").unlink()
     held.touch()
     host.wait(held.with_suffix(".reached").exists, "the loop does not turn")
     manager.catch_up()
@@ -92,7 +91,7 @@ def test_a_reload_is_told_and_a_bad_one_changes_nothing(host: Host, manager: Man
     good = config.read_text()
     daemon = host.start(NOTIFY_SOCKET=manager.address)
     manager.until(is_ready, "it never was ready")
-    config.write_text(good + "[watc]\nperiod_s = 20\n[limits]\nbuild = 2\n")
+    config.write_text(good.replace("builds = 2", "build = 2") + "[watc]\nperiod_s = 20\n")
     before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     daemon.send_signal(signal.SIGHUP)
     reloading = manager.until(lambda message: message.get("RELOADING") == "1", "it told of no reload")
@@ -118,26 +117,26 @@ def test_a_reload_is_told_and_a_bad_one_changes_nothing(host: Host, manager: Man
     assert daemon.poll() is None
 
 
-def test_sigterm_ends_a_build_that_does_not_want_to_end(host: Host, manager: Manager) -> None:
+def test_sigterm_ends_a_build_that_does_not_want_to_end(cold_host: Host, manager: Manager) -> None:
     """`systemctl stop` would take as long as the build, or leave processes that write on."""
-    with (host.registry.root / "trtd.toml").open("a") as config:
+    with (cold_host.registry.root / "trtd.toml").open("a") as config:
         config.write("[shutdown]\ndrain_s = 1.0\n")
-    daemon = host.start(NOTIFY_SOCKET=manager.address)
+    daemon = cold_host.start(NOTIFY_SOCKET=manager.address)
     manager.until(is_ready, "it never was ready")
-    host.drop(precision='"int8"')
-    host.wait(lambda: len(host.marked()) > 1, "no stage was started")
+    cold_host.drop(precision='"int8"')
+    cold_host.wait(lambda: len(cold_host.marked()) > 1, "no stage was started")
     working_folders = set()
-    for pid in host.marked():
+    for pid in cold_host.marked():
         with suppress(OSError):
             working_folders.add(os.readlink(f"/proc/{pid}/cwd"))
             os.kill(pid, signal.SIGSTOP)  # it takes no SIGTERM any more
-    assert working_folders == {str(host.registry.root)}
+    assert working_folders == {str(cold_host.registry.root)}
     daemon.terminate()
     stopping = manager.until(lambda message: message.get("STOPPING") == "1", "it did not tell that it ends")
     assert int(stopping["EXTEND_TIMEOUT_USEC"]) == 11_000_000
     assert daemon.wait(PATIENCE_S) == 0
-    assert host.marked() == []
-    assert host.log.read_text().rstrip().endswith('"message": "ended"}')
+    assert cold_host.marked() == []
+    assert cold_host.log.read_text().rstrip().endswith('"message": "ended"}')
 
 
 def test_who_may_write_specs_may_steer_them(host: Host) -> None:

@@ -88,6 +88,9 @@ def test_the_crash_site_is_the_dying_threads_innermost_frame() -> None:
         "OSError: [Errno 12] Cannot allocate memory",
         "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
         "ImportError: libopenblas.so: failed to map segment from shared object",
+        "SystemError: error return without exception set",
+        "libgcc_s.so.1 must be installed for unwinding to work",
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2: Resource temporarily unavailable",
     ],
 )
 def test_the_libraries_words_for_want_of_memory(text: str) -> None:

@@ -14,7 +14,9 @@ _TERMINAL_SEQUENCE = re.compile(
 )
 _MEMORY = re.compile(
     r"std::bad_alloc|\bMemoryError\b|failed to allocate memory|cannot allocate memory|out of memory"
-    r"|memory allocation (?:still )?failed|failed to map segment|resource_?exhausted",
+    r"|memory allocation (?:still )?failed|failed to map segment|resource_?exhausted"
+    # What Python, glibc and OpenBLAS say when it runs out where they did not expect it.
+    r"|error return without exception set|libgcc_s\.so\.1 must be installed|pthread_create failed",
     re.IGNORECASE,
 )
 # As faulthandler writes it: the thread that died, innermost frame first.
