@@ -16,7 +16,6 @@ from typing import Any
 
 from trtd.daemon.build_logs import prune
 from trtd.daemon.cancel import Cancel, Cancelled
-from trtd.daemon.devices import occupy
 from trtd.daemon.ending import CANCELLED
 from trtd.daemon.evidence import Evidence, leave
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
@@ -66,6 +65,9 @@ class Teller:
 
     def stage_started(self, subject: str, stage: str) -> None:
         self._stage(subject, stage, "started")
+
+    def stage_waiting(self, subject: str, stage: str, reason: str) -> None:
+        self.progress(subject, ProgressEvent(stage, 0, None, f"waits, {reason}"))
 
     def progress(self, subject: str, event: ProgressEvent) -> None:
         self.tell("progress", engine=subject, stage=event.stage, done=event.done, total=event.total, note=event.note)
@@ -148,8 +150,7 @@ class _Build:
             with self._cancel.breakable():
                 self._teller.tell("stage", engine=spec.name, stage=INTAKE, state="started", seconds=0.0, cached=False)
                 prepared = [pipeline.prepare(one, self._job.spec, self._request) for one in spec.per_target()]
-            with occupy(self._job.device):
-                outcomes = [outcome for one in prepared for outcome in pipeline.build_prepared(one, self._request)]
+            outcomes = [outcome for one in prepared for outcome in pipeline.build_prepared(one, self._request)]
             return tuple(self._engine(outcome) for outcome in outcomes)
 
     def _engine(self, outcome: pipeline.Outcome) -> EngineOutcome:

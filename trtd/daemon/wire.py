@@ -46,7 +46,6 @@ class BuilderJob:
         hooks_allowed: whether the spec may run Python of its own.
         unverified_allowed: whether the spec may publish what could not be verified.
         threads: CPU threads; 0: all.
-        device: what the build occupies: ``cpu``, or the UUID of a GPU.
         stalled_plans: digests of plans that shall not be tried again.
         listings, tools: what the daemon had seen when it started the build, for :mod:`trtd.daemon.evidence`.
     """
@@ -60,7 +59,6 @@ class BuilderJob:
     hooks_allowed: bool | None = None
     unverified_allowed: bool = True
     threads: int = 0
-    device: str = "cpu"
     stalled_plans: tuple[str, ...] = ()
     listings: tuple[tuple[InputSet, str], ...] = ()
     tools: tuple[tuple[str, str], ...] = ()

@@ -10,6 +10,7 @@ from pathlib import Path
 from trtd.calibrate.table import Method
 from trtd.document import Document
 from trtd.engines.opening import EngineFiles
+from trtd.engines.table import BACKENDS
 from trtd.model.facts import ModelFacts, TensorFacts
 from trtd.model.source import ModelSource
 from trtd.pipeline.feed import Feed
@@ -45,7 +46,16 @@ def output_file(batch: int, output: int) -> str:
     return f"{batch:05d}-{output}.npy"
 
 
-class ConvertInputs(Document):
+class StageInputs(Document):
+    """What a stage takes."""
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """UUIDs of the GPUs that the stage uses, and has to itself while it runs."""
+        return ()
+
+
+class ConvertInputs(StageInputs):
     source: ModelSource
     facts: ModelFacts
 
@@ -58,14 +68,14 @@ class ConvertResult(Document):
     folded: int
 
 
-class ReferenceInputs(Document):
+class ReferenceInputs(StageInputs):
     source: ModelSource
     facts: ModelFacts
     heldout: Feed
     threads: int
 
 
-class CalibrateInputs(Document):
+class CalibrateInputs(StageInputs):
     """``calibration`` is the data to run, or ``given`` a table that somebody made already."""
 
     converted: Path
@@ -78,7 +88,7 @@ class CalibrateInputs(Document):
     threads: int
 
 
-class QuantizeInputs(Document):
+class QuantizeInputs(StageInputs):
     converted: Path
     table: Path | None
     method: Method
@@ -105,7 +115,7 @@ class QuantizeSummary(Document):
     tensors: dict[str, str]
 
 
-class BuildInputs(Document):
+class BuildInputs(StageInputs):
     """What to compile.
 
     Attributes:
@@ -121,8 +131,12 @@ class BuildInputs(Document):
     timings: Path | None
     cache: Path
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return BACKENDS[self.target].builds_on(self.engine.compute_capabilities)
 
-class VerifyInputs(Document):
+
+class VerifyInputs(StageInputs):
     """What the engine is judged by.
 
     Attributes:
@@ -161,8 +175,12 @@ class VerifyInputs(Document):
     notes: tuple[str, ...]
     hooks_allowed: bool | None = None
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return () if self.engine is None else self.engine.gpus
 
-class BenchInputs(Document):
+
+class BenchInputs(StageInputs):
     engine: EngineFiles
     baseline: EngineFiles
     kernels: Path
@@ -170,6 +188,10 @@ class BenchInputs(Document):
     batch: int
     runs: int
     threads: int
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return self.engine.gpus
 
 
 class Timed(Document):
