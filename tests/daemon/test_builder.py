@@ -392,6 +392,7 @@ def test_a_job_survives_its_file() -> None:
     full = BuilderJob(
         spec=Path("/r/specs/a.toml"),
         registry=Path("/r"),
+        part="tensorrt",
         deadline_s=1.5,
         stage_deadline_s=2.5,
         memory_limit_bytes=3,

@@ -160,7 +160,7 @@ def stop_words(stop: str) -> str:
         "cancelled": "somebody cancelled it",
         "at fault": "the spec is at fault now",
         "in conflict": "another spec claims the same name now",
-        "deleted": "the spec is gone",
+        "deleted": "no spec asks for it any more",
         "ending": "the daemon is ending",
     }
     return words.get(stop, stop)

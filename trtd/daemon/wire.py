@@ -38,6 +38,7 @@ class BuilderJob:
 
     Attributes:
         spec: the spec file, absolute.
+        part: the target to build for, of those that the spec lists; empty if it names one as text.
         registry: the registry's root.
         deadline_s: for the whole build; the daemon keeps it.
         stage_deadline_s: most that one stage may take, whatever the spec says.
@@ -52,6 +53,7 @@ class BuilderJob:
 
     spec: Path
     registry: Path
+    part: str = ""
     deadline_s: float | None = None
     stage_deadline_s: float | None = None
     memory_limit_bytes: int | None = None
