@@ -230,6 +230,20 @@ def test_a_name_of_any_bytes_is_built_or_told(shop: Workshop) -> None:
     assert [engine.status.version for engine in outcome.engines] == [1, 1]
 
 
+def test_a_job_is_one_target_of_those_that_a_spec_lists(shop: Workshop, made: Nursery) -> None:
+    """Every target's build would build them all; or one that is listed no more be built after all."""
+    precision = '"fp32"\ntarget = ["onnxruntime-cpu", "tensorrt"]'
+    spec = shop.spec("both", precision=precision, more="[publish]\nkeep = 1")
+    outcome = made.run(spec, part="onnxruntime-cpu").outcome
+    assert [(engine.status.name, engine.failure) for engine in outcome.engines] == [("both-onnxruntime-cpu", None)]
+    assert "both-tensorrt" not in shop.registry.names()
+    for part, said in (("tensorrt-rtx", "tensorrt-rtx is not listed"), ("", "is a list now")):
+        failure = made.run(spec, part=part).outcome.failure
+        assert failure is not None
+        assert (failure.problem.code, failure.retry) == ("spec", "never")
+        assert said in failure.problem.message
+
+
 # ---------------------------------------------------------------------------------------- what the operator has fixed
 
 
