@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trtd.daemon.messages import Observed
-from trtd.daemon.scan import Scanner, ScanResult
+from trtd.daemon.scan import Scanner
+from trtd.daemon.scan_result import ScanResult
 from trtd.registry.layout import Registry
 from trtd.spec.paths import default_roots
 

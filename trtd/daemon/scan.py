@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from trtd.daemon.evidence import Evidence, find
@@ -21,6 +21,7 @@ from trtd.daemon.lists import OUTSIDE, Lists
 from trtd.daemon.live_versions import LiveVersions
 from trtd.daemon.messages import Failure, Observed, Recorded
 from trtd.daemon.record import Record, recall, remember
+from trtd.daemon.scan_result import ScanResult
 from trtd.daemon.spec_file import failure_of
 from trtd.daemon.spec_folder import SpecFolder
 from trtd.errors import TrtdError
@@ -28,34 +29,6 @@ from trtd.registry.layout import Registry
 from trtd.status import EngineStatus, file_of
 from trtd.store.atomic import storage_error
 from trtd.store.digest import PREFIX
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """What a scan found.
-
-    Attributes:
-        seen: subjects, a spec on a target each, that are new or of which anything changed. Tell those that are ``gone``
-            first: a renamed spec is in both, by two keys.
-        recorded: what records say of subjects that were not known before. Tell it before ``seen``.
-        gone: keys of subjects that are no more.
-        next_due_mono_s: when to scan again at the latest; ``None``: whenever the next scan is due anyway.
-        folders: what to watch: ``specs/``, ``models/`` (with all that is in it), the registry's root, where either may
-            be moved away or replaced, then folders of models and data, those that most specs read first. Real paths,
-            each once.
-        changed: folders in which something changed since the last scan and a watch should have told so.
-        devices: what builds of the specs occupy, as far as is known.
-        problems: what keeps the scan from seeing everything, in words.
-    """
-
-    seen: list[Observed]
-    recorded: list[Recorded]
-    gone: list[str]
-    next_due_mono_s: float | None
-    folders: tuple[Path, ...]
-    changed: frozenset[Path]
-    devices: frozenset[str]
-    problems: tuple[str, ...]
 
 
 class Scanner:
