@@ -117,9 +117,9 @@ def test_a_fault_is_shown_by_the_names_of_the_targets(driver: Driver) -> None:
     fault = Failure(Problem("spec", "line 1: a typo"), "never")
     for key in (CPU, TRT):
         driver.step(Seen(part(key, spec_digest="spec-2", facts=None, fault=fault)))
-    assert {(s.name, s.phase) for s in driver.reconciler.statuses()} == {
-        ("det-onnxruntime-cpu", "invalid"),
-        ("det-tensorrt", "invalid"),
+    assert {(s.name, s.target, s.phase) for s in driver.reconciler.statuses()} == {
+        ("det-onnxruntime-cpu", "onnxruntime-cpu", "invalid"),
+        ("det-tensorrt", "tensorrt", "invalid"),
     }
     (answer,) = of(Answer, driver.step(Command("retry", "det-tensorrt")))
     assert answer.problem is not None

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from operator import attrgetter
 from typing import NamedTuple
 
+from trtd.daemon.keys import part_of
 from trtd.daemon.memory import LastFailure, Memory
 from trtd.daemon.messages import Observed
 from trtd.daemon.phrases import conflict_problem, error_name, listed
@@ -48,7 +49,7 @@ def describe(subject: Subject, view: Observed, wall_s: float) -> tuple[SubjectSt
     return SubjectStatus(
         key=subject.key,
         name=subject.name,
-        target=facts.target if facts else "",
+        target=facts.target if facts else part_of(subject.key),
         phase=decision.phase,
         conditions=tuple(conditions),
         engines=_engines(subject),
