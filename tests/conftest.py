@@ -19,6 +19,7 @@ from tests.workshop import SPECS, Workshop
 from trtd.cli.main import main
 from trtd.engines import gpu
 from trtd.engines.tensorrt import log as tensorrt_log
+from trtd.store.device_lock import LOCK_DIR
 
 SOURCE = Path(__file__).parents[1]
 
@@ -129,7 +130,9 @@ STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"
 
 
 @pytest.fixture
-def gpus_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def gpus_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., None]]:
     """Puts stand-ins for GPUs, CUDA and TensorRT in the place of the real ones, here and in every child process.
 
     Call it with the compute capabilities of the GPUs, none for a machine without, and ``fault=`` for one that fails.
@@ -141,6 +144,7 @@ def gpus_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     monkeypatch.syspath_prepend(str(STAND_IN_GPU))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_IN_GPU), str(SOURCE)]))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv(LOCK_DIR, str(tmp_path_factory.mktemp("locks")))  # other tests' GPUs have the same names
 
     def place(*capabilities: str, fault: str = "") -> None:
         monkeypatch.setenv("STAND_IN_GPUS", ",".join(capabilities))

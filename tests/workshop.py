@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from trtd.errors import RegistryBusy
 from trtd.pipeline.build import Outcome, Request
 from trtd.pipeline.build import build as build_engines
 from trtd.pipeline.progress import ProgressEvent
 from trtd.registry.layout import Registry
+from trtd.store.device_lock import occupy
 
 SPECS = Path(__file__).parents[1] / "specs"
 IMAGES = 24
@@ -28,6 +31,9 @@ class Recorder:
 
     def stage_started(self, subject: str, stage: str) -> None:
         self.heard.append(f"{stage} started")
+
+    def stage_waiting(self, subject: str, stage: str, reason: str) -> None:
+        self.heard.append(f"{stage} waits, {reason}")
 
     def progress(self, subject: str, event: ProgressEvent) -> None:
         self.events.append(event)
@@ -126,3 +132,12 @@ def write_model(path: Path, seed: int = 0, doc: str = "") -> None:
 def write_image(path: Path, seed: int) -> None:
     pixels = np.random.default_rng(1000 + seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+def taken(gpu: str = "GPU-stand-in-0") -> AbstractContextManager[None]:
+    """Has a GPU that nobody else has."""
+
+    def refuse(busy: RegistryBusy) -> None:
+        raise busy
+
+    return occupy([gpu], "test", refuse)

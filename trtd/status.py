@@ -101,8 +101,10 @@ class SubjectStatus:
     """One spec on one target.
 
     Attributes:
-        key: the spec file's name in ``specs/``, bytes that are not UTF-8 written out as ``\\xff``.
-        name: the spec's name; the file's stem where the spec cannot be read.
+        key: the spec file's name in ``specs/``, bytes that are not UTF-8 written out as ``\\xff``; for one of a list of
+            targets with the target behind it, ``det.toml#tensorrt``.
+        name: the spec's name, ``det-tensorrt`` for one of several targets; as the file's stem has it where the spec
+            cannot be read.
         failures: in a row, since the last success.
         queued_at, started_at, next_try_at: set in the phases that they belong to.
         reasons: why it is, or will be, built.
@@ -202,6 +204,12 @@ class Snapshot:
     subjects: tuple[SubjectStatus, ...] = ()
     live: dict[str, StageStatus] | None = None
     events: tuple[Event, ...] = ()
+
+
+def file_of(key: str) -> str:
+    """The spec file of a subject: ``det.toml`` for ``det.toml`` and for ``det.toml#tensorrt``."""
+    head, mark, _ = key.rpartition(".toml#")
+    return key if key.endswith(".toml") or not mark else f"{head}.toml"
 
 
 def to_data(record: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trtd.daemon.messages import Observed
-from trtd.daemon.scan import Scanner, ScanResult
+from trtd.daemon.scan import Scanner
+from trtd.daemon.scan_result import ScanResult
 from trtd.registry.layout import Registry
 from trtd.spec.paths import default_roots
 
@@ -21,8 +22,9 @@ class Scene:
     """``registry/``, with ``models/net/1/net.onnx`` and ``data/0.png`` in it.
 
     Attributes:
-        known: what was last told of each spec; without those that are gone.
+        known: what was last told of each subject; without those that are gone.
         told: how many observations were told in all.
+        gone: keys that were told to be gone, in order.
     """
 
     folder: Path
@@ -67,10 +69,10 @@ class Scene:
         self.told = 0
         self.scanner.restore(memories.items())
 
-    def spec(self, name: str = "a.toml", *, head: str = "", model: str = "", data: str = "../data") -> Path:
+    def spec(self, name: str = "a.toml", **text: str) -> Path:
         """Write a spec, at once and in place."""
         file = self.registry.specs / name
-        file.write_text(spec_text(head=head, model=model, data=data))
+        file.write_text(spec_text(**text))
         return file
 
     def scan(self, after_s: float = 0.0, *, hinted: Path | None = None) -> ScanResult:
@@ -100,10 +102,11 @@ class Scene:
         return [self.known[key] for key in keys or self.known]
 
 
-def spec_text(*, head: str = "", model: str = "", data: str = "../data") -> str:
+def spec_text(*, head: str = "", model: str = "", data: str = "../data", engine: str = "") -> str:
     """A valid spec."""
     model = model or 'registry = "net"'
-    return f'{head}\n[model]\n{model}\n[calibration]\ndata = "{data}"\n'
+    engine = f"[engine]\n{engine}\n" if engine else ""
+    return f'{head}\n[model]\n{model}\n[calibration]\ndata = "{data}"\n{engine}'
 
 
 def replace_atomically(path: Path, text: str) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from tests.daemon.nursery import Nursery, nursery
-from tests.workshop import Workshop, write_image
+from tests.workshop import Workshop, taken, write_image
 from trtd.daemon import building
 from trtd.daemon.build_logs import KEPT, prune
 from trtd.daemon.cancel import Cancel, Cancelled
-from trtd.daemon.devices import LOCK_DIR, occupy
+from trtd.daemon.ending import CANCELLED
 from trtd.daemon.evidence import Evidence, find
 from trtd.daemon.inputs import InputSet
 from trtd.daemon.messages import Outcome
@@ -32,6 +32,8 @@ from trtd.registry.manifest import read_manifest, verify_files
 from trtd.store.digest import file_digest
 
 StandIn = Callable[[str, str], None]
+SHAPES = "".join(f"{key} = [{batch}, 3, 8, 8]\n" for key, batch in (("min", 1), ("opt", 2), ("max", 8)))
+SHAPES = f"[model.inputs.x]\n{SHAPES}"
 
 
 def tiny(shop: Workshop, **changes: str) -> Path:
@@ -228,6 +230,20 @@ def test_a_name_of_any_bytes_is_built_or_told(shop: Workshop) -> None:
     assert [engine.status.version for engine in outcome.engines] == [1, 1]
 
 
+def test_a_job_is_one_target_of_those_that_a_spec_lists(shop: Workshop, made: Nursery) -> None:
+    """Every target's build would build them all; or one that is listed no more be built after all."""
+    precision = '"fp32"\ntarget = ["onnxruntime-cpu", "tensorrt"]'
+    spec = shop.spec("both", precision=precision, more="[publish]\nkeep = 1")
+    outcome = made.run(spec, part="onnxruntime-cpu").outcome
+    assert [(engine.status.name, engine.failure) for engine in outcome.engines] == [("both-onnxruntime-cpu", None)]
+    assert "both-tensorrt" not in shop.registry.names()
+    for part, said in (("tensorrt-rtx", "tensorrt-rtx is not listed"), ("", "is a list now")):
+        failure = made.run(spec, part=part).outcome.failure
+        assert failure is not None
+        assert (failure.problem.code, failure.retry) == ("spec", "never")
+        assert said in failure.problem.message
+
+
 # ---------------------------------------------------------------------------------------- what the operator has fixed
 
 
@@ -296,18 +312,22 @@ def test_only_the_given_roots_may_be_read(shop: Workshop, made: Nursery, monkeyp
 # ------------------------------------------------------------------------------------------------ locks, logs, signals
 
 
-def test_a_gpu_is_built_on_by_one_at_a_time(
-    shop: Workshop, made: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_build_that_waits_for_a_gpu_says_so_and_can_be_stopped(
+    made: Nursery, shop: Workshop, gpus_here: Callable[..., None]
 ) -> None:
-    """Two builds would share a GPU: both run out of memory, or time each other instead of the engine."""
-    monkeypatch.setenv(LOCK_DIR, str(tmp_path))
-    with occupy("GPU-1"):
-        _, outcome = by_hand(shop, job(shop, tiny(shop), device="GPU-1"))
-        assert outcome.failure is not None
-        assert (outcome.failure.problem.code, outcome.failure.retry) == ("registry-busy", "wait")
-        assert str(os.getpid()) in outcome.failure.problem.message
-        assert by_hand(shop, job(shop, tiny(shop), device="GPU-2"))[1].failure is None
-    assert by_hand(shop, job(shop, tiny(shop), device="GPU-1"))[1].failure is None
+    """A build beside another's measurement would look hung, and hold up the daemon's end."""
+    gpus_here("8.9")
+    spec = shop.spec("cnn", model=f'path = "../models/tiny.onnx"\n{SHAPES}', precision='"fp16"\ntarget = "tensorrt"')
+    with taken():
+        start = made.start(spec)
+        made.until(lambda: any("waits" in p.stage.note for p in made.progress), "it waits")
+        waiting = made.progress[-1].stage
+        assert waiting.stage == "build"
+        assert f"cannot use GPU-stand-in-0 to build cnn now: process {os.getpid()} " in waiting.note
+        made.children.stop(start.key, start.attempt, time.monotonic())
+        (engine,) = made.finish(start).outcome.engines
+    assert engine.failure == CANCELLED
+    assert made.run(spec).outcome.engines[0].failure is None
 
 
 def test_sigterm_breaks_off_what_only_reads() -> None:
@@ -386,6 +406,7 @@ def test_a_job_survives_its_file() -> None:
     full = BuilderJob(
         spec=Path("/r/specs/a.toml"),
         registry=Path("/r"),
+        part="tensorrt",
         deadline_s=1.5,
         stage_deadline_s=2.5,
         memory_limit_bytes=3,
@@ -393,7 +414,6 @@ def test_a_job_survives_its_file() -> None:
         hooks_allowed=False,
         unverified_allowed=False,
         threads=4,
-        device="GPU-1",
         stalled_plans=("sha256:1",),
         listings=((InputSet("registry", os.fsdecode(b"\xff"), 3), "1" * 64),),
         tools=(("onnxruntime", "1"),),

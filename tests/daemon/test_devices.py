@@ -1,16 +1,11 @@
-"""Devices are read from the kernel's own files, and a GPU is one build's at a time."""
+"""Devices are read from the kernel's own files."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from trtd.daemon.devices import CPU, LOCK_DIR, SHARED_LOCKS, devices, lock_file, occupy
-from trtd.errors import RegistryBusy, StorageError
+from trtd.daemon.devices import CPU, devices
 
 # As the driver 580 writes it, tabs included.
 INFORMATION = """Model: \t\t NVIDIA H100 80GB HBM3
@@ -64,72 +59,3 @@ def test_odd_gpus_end_nothing(tmp_path: Path) -> None:
         ("0000:01:00.0", "NVIDIA H100 80GB HBM3"),
         ("0000:03:00.0", "NVIDIA GPU"),
     ]
-
-
-def test_a_gpu_is_one_processs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two daemons of one machine would build on one GPU, and each would time the other."""
-    monkeypatch.setenv(LOCK_DIR, str(tmp_path))
-    code = (
-        "import sys; from trtd.daemon.devices import occupy\n"
-        f"with occupy({UUID!r}): print('mine', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "mine\n"
-        with pytest.raises(RegistryBusy, match=rf"(?s)process {other.pid} .*{UUID}"), occupy(UUID):
-            pass
-        with occupy("GPU-other"), occupy(CPU), occupy(CPU):
-            pass
-        other.kill()
-    with occupy(UUID):  # the lock went with its holder
-        pass
-
-
-def test_lock_files_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name out of a driver's file could make a file anywhere."""
-    monkeypatch.setenv(LOCK_DIR, str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "a build's own"))
-    assert lock_file("../../etc/x").parent == tmp_path
-    assert lock_file("0000:01:00.0") == tmp_path / "trtd-0000_01_00_0.lock"
-    monkeypatch.delenv(LOCK_DIR)
-    assert lock_file(UUID).parent in SHARED_LOCKS
-
-
-def test_a_lock_is_open_to_all_who_build_on_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever came first would keep everybody else from the GPU until the machine is started anew."""
-    monkeypatch.setenv(LOCK_DIR, str(tmp_path / "locks"))
-    umask = os.umask(0o027)
-    try:
-        with occupy(UUID):
-            assert lock_file(UUID).stat().st_mode & 0o777 == 0o666
-    finally:
-        os.umask(umask)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
-def test_another_user_takes_the_lock_that_the_first_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lock files stay; in a sticky folder an open that might create one is refused to all but its owner."""
-    folder = Path("/run/lock/trtd-test")
-    folder.mkdir(mode=0o1777, exist_ok=True)
-    folder.chmod(0o1777)
-    monkeypatch.setenv(LOCK_DIR, str(folder))
-    code = (
-        "import os, sys; from trtd.daemon.devices import occupy\n"
-        "os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))\n"
-        f"with occupy({UUID!r}): print('mine')"
-    )
-    try:
-        for user in ("64001", "64002"):
-            ran = subprocess.run([sys.executable, "-c", code, user], capture_output=True, text=True)
-            assert ran.stdout == "mine\n", ran.stderr
-    finally:
-        lock_file(UUID).unlink(missing_ok=True)
-        folder.rmdir()
-
-
-def test_a_lock_folder_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bare OSError would read as a bug, and give no hint where to look."""
-    (tmp_path / "file").touch()
-    monkeypatch.setenv(LOCK_DIR, str(tmp_path / "file" / "locks"))
-    with pytest.raises(StorageError, match="lock"), occupy(UUID):
-        pass

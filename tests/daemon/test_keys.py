@@ -8,12 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtd.daemon.keys import is_spec_name, key_of, name_of
+from trtd.daemon.keys import is_of_file, is_spec_name, key_of, name_of, part_of, several, stem_of, subject_key
+from trtd.spec.fields import TARGETS
+from trtd.status import file_of
 
 NAMES = st.one_of(
     st.binary(min_size=1, max_size=60).map(os.fsdecode),
     st.text(st.sampled_from("a\\xu0fU8\x80\x85\u202e\xff\udcff\udc80 "), max_size=12),
 )
+FILES = st.one_of(NAMES, st.sampled_from(["a.toml#tensorrt", "#", "a.toml#", ".toml#tensorrt"])).map(
+    lambda name: f"{name}.toml"
+)
+PARTS = st.sampled_from(["", *TARGETS])
 
 
 @given(NAMES)
@@ -29,6 +35,34 @@ def test_every_name_has_a_printable_key_and_comes_back_from_it(name: str) -> Non
 def test_two_names_have_two_keys(one: str, other: str) -> None:
     """One spec would stand for another."""
     assert (key_of(one) == key_of(other)) == (one == other)
+
+
+@given(FILES, PARTS)
+def test_a_subject_is_of_one_file_and_one_target(name: str, part: str) -> None:
+    """A build would be of another file's spec, or for another target: a file may be named as if it were a subject."""
+    key = subject_key(key_of(name), part)
+    assert (file_of(key), name_of(key), part_of(key)) == (key_of(name), name, part)
+    assert stem_of(key) == key_of(name).removesuffix(".toml") + (f"-{part}" if part else "")
+
+
+@given(FILES, PARTS, FILES, PARTS)
+def test_two_subjects_have_two_keys(one: str, part: str, other: str, another: str) -> None:
+    """One target would stand for another."""
+    keys = {subject_key(key_of(one), part), subject_key(key_of(other), another)}
+    assert len(keys) == len({(one, part), (other, another)})
+
+
+def test_a_file_name_means_all_of_its_targets() -> None:
+    """Whoever knows the file alone would be told that there is no such spec."""
+    assert is_of_file("det.toml#tensorrt", "det")
+    assert is_of_file("det.toml", "det.toml")
+    assert not is_of_file("det.toml#tensorrt", "det.toml#tensorrt-rtx")
+    parts = {"det.toml#tensorrt": "det-tensorrt", "det.toml#onnxruntime-cpu": "det-onnxruntime-cpu"}
+    assert several("det", parts) == (
+        "det is built for several targets: det-onnxruntime-cpu, det-tensorrt",
+        "name one of them",
+    )
+    assert several("x", {"a.toml": "x", "b.toml": "x"})[0] == "several specs claim the name x: a.toml, b.toml"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def kinds(out: list[object]) -> list[str]:
 def test_a_deleted_spec_keeps_what_it_published_by_default(ready: Driver) -> None:
     """Deleting a file would take an engine out of production."""
     assert kinds(list(ready.gone("digits"))) == ["Forget", "Tell"]
-    assert ready.told() == [("removed", "the spec is gone; what it published stays")]
+    assert ready.told() == [("removed", "no spec asks for it any more; what it published stays")]
     assert ready.reconciler.counts() == {}
     assert ready.gone("digits") == []
 

@@ -64,3 +64,22 @@ def test_small_builds_on_another_device_do_not_overtake_either() -> None:
     assert driver.reconciler.running.keys() == {"a.toml"}
     driver.succeed("a")
     assert driver.reconciler.running.keys() == {"large.toml"}
+
+
+def test_a_device_that_nobody_has_listed_takes_one_build_at_a_time() -> None:
+    """A GPU that has come since, or a part of one, would block its specs for ever, or take all of them at once."""
+    driver = Driver()
+    driver.limit(("cpu", 2))
+    gpu = {name: {"facts": facts_of(name, device="MIG-1")} for name in ("g1", "g2")}
+    assert started(driver.scan(**gpu)) == ["g1"]
+    driver.succeed("g1")
+    assert started(driver.out) == ["g2"]
+
+
+def test_what_is_queued_for_a_gpu_that_went_is_built_where_it_can_be() -> None:
+    """It would wait for a slot of a GPU that is not there."""
+    driver = Driver()
+    driver.limit(("cpu", 2), ("GPU-1", 1))
+    gpu = {name: {"facts": facts_of(name, device="GPU-1")} for name in ("g1", "g2")}
+    assert started(driver.scan(**gpu)) == ["g1"]
+    assert started(driver.see("g2", facts=facts_of("g2", device="cpu"))) == ["g2"]

@@ -16,7 +16,7 @@ from tests.daemon.stand_in_shell import StandInShell
 from tests.daemon.stand_in_world import Fate, StandInSpec, StandInWorld
 from trtd.daemon.messages import CommandName
 
-KEYS = ("a.toml", "b.toml", "c.toml", "d.toml")
+KEYS = ("a.toml", "b.toml", "c.toml#onnxruntime-cpu", "c.toml#tensorrt")
 RUNS = 500 * int(os.environ.get("TRTD_SOAK", "1"))
 
 specs = st.builds(

@@ -99,3 +99,19 @@ def test_what_a_target_cannot_do_here_and_what_would(gpus_here: Place) -> None:
     assert "no GPU of compute capability 8.6 here: 8.9" in absent.message
     assert BACKENDS["tensorrt-rtx"].unverifiable(("8.9", "12.0")) == ""
     assert BACKENDS["tensorrt-rtx"].unverifiable(("8.6",)) == "the GPU here has compute capability 8.9, not 8.6"
+
+
+def test_which_gpus_building_and_running_take(gpus_here: Place) -> None:
+    """A measurement would lock another GPU than the one that it runs on, or an ahead-of-time build one for nothing."""
+    full, rtx, cpu = BACKENDS["tensorrt"], BACKENDS["tensorrt-rtx"], BACKENDS["onnxruntime-cpu"]
+    first, second = "GPU-stand-in-0", "GPU-stand-in-1"
+    gpus_here("8.9", "9.0", "9.0")
+    assert (cpu.builds_on(()), cpu.runs_on(())) == ((), "")
+    for backend in (full, rtx):
+        assert (backend.builds_on(()), backend.runs_on(())) == ((first,), first)
+        assert backend.runs_on(("12.0", "9.0")) == second
+        assert backend.runs_on(("12.0",)) == ""
+    assert full.builds_on(("9.0", "8.9")) == (second, first)  # kernels are timed on each
+    assert rtx.builds_on(("9.0", "8.9")) == ()
+    gpus_here()
+    assert (full.builds_on(()), full.builds_on(("8.9",)), full.runs_on(())) == ((), (), "")

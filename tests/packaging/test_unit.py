@@ -15,7 +15,6 @@ import pytest
 from tests.packaging import under_filter
 from tests.workshop import Workshop
 from trtd.daemon.config import Config, config_from_text
-from trtd.daemon.devices import SHARED_LOCKS
 from trtd.daemon.unit import (
     DEFAULT_REGISTRY,
     Installation,
@@ -29,6 +28,7 @@ from trtd.daemon.unit import (
 )
 from trtd.daemon.unit_files import verify
 from trtd.errors import EnvironmentMissing, UsageError
+from trtd.store.device_lock import SHARED_LOCKS
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 MOST_EXPOSURE = 1.0

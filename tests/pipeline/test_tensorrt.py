@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 import trtd as api
-from tests.workshop import Recorder, Workshop
-from trtd.errors import EngineError, EnvironmentMissing, GateMissed, RegistryError
-from trtd.pipeline.build import Outcome
+from tests.workshop import Recorder, Workshop, taken
+from trtd.errors import EngineError, EnvironmentMissing, GateMissed, RegistryError, StageError
+from trtd.pipeline.build import Outcome, Request, build, log_file
 from trtd.registry.lookup import current
 from trtd.registry.manifest import verify_files
 
@@ -204,7 +206,6 @@ def test_a_verification_that_fails_on_the_gpu_leaves_the_record_as_it_was(own: W
     path.write_text(path.read_text().replace("min_speedup = 0.001", "min_speedup = 1000.0"))
     built(own, path)
     gpus_here("8.9")
-    from trtd.pipeline.build import Request
     from trtd.pipeline.published import verify_published
 
     report = verify_published(own.registry, "cnn", None, Request(own.registry, threads=1))
@@ -244,3 +245,39 @@ def test_a_gpu_that_is_not_there_or_fails_publishes_nothing(
     assert outcome.error is not None
     assert said in str(outcome.error)
     assert own.registry.names() == ()
+
+
+class Impatient(Recorder):
+    """Cancels the build as soon as it has to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancel = threading.Event()
+
+    def stage_waiting(self, subject: str, stage: str, reason: str) -> None:
+        super().stage_waiting(subject, stage, reason)
+        self.cancel.set()
+
+
+def test_what_needs_no_gpu_is_done_before_a_build_waits_for_one(own: Workshop, gpus_here: Place) -> None:
+    """Conversion and calibration of an hour would keep a GPU from everybody; a wait that nobody can end is a hang."""
+    gpus_here("8.9")
+    path, impatient = spec(own, '"tensorrt"', '"int8"'), Impatient()
+    with taken():
+        (outcome,) = build(path, Request(own.registry, threads=1, listener=impatient, cancel=impatient.cancel))
+    assert isinstance(outcome.error, StageError)
+    assert "cancelled" in outcome.error.message
+    done = [line for line in impatient.heard if line.endswith("finished")]
+    assert done == [f"{stage} finished" for stage in ("convert", "calibrate", "reference", "quantize")]
+    waits, failed = impatient.heard[-2:]
+    assert waits.startswith(f"build waits, cannot use GPU-stand-in-0 to build cnn now: process {os.getpid()} ")
+    assert failed == "build failed"
+    assert waits.removeprefix("build ") in log_file(own.registry, "cnn").read_text()
+    built(own, path)  # the stages before it came from the store, and nobody has the GPU any more
+
+
+def test_what_is_built_ahead_of_time_waits_for_no_gpu(own: Workshop, gpus_here: Place) -> None:
+    """A build server's GPU that somebody else has all day would hold up builds that never touch it."""
+    gpus_here("9.0")
+    with taken():
+        built(own, spec(own, '"tensorrt-rtx"', '"fp16"', engine=AHEAD, more=UNVERIFIED))

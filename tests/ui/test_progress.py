@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -30,10 +31,11 @@ def run(listener: StageProgress, subject: str = "ppocr-det") -> None:
     listener.stage_finished(subject, "calibrate", 12.9)
     listener.stage_finished(subject, "build", 0.0, cached=True)
     listener.stage_started(subject, "verify")
+    listener.stage_waiting(subject, "verify", "process 4711 holds the lock")
     listener.stage_failed(subject, "verify", 75)
 
 
-def test_pipe_gets_one_line_for_each_start_and_end() -> None:
+def test_pipe_gets_one_line_for_each_start_wait_and_end() -> None:
     """Bars in a CI log are thousands of lines of escape codes."""
     pipe = io.StringIO()
     with StageProgress(pipe) as listener:
@@ -45,8 +47,20 @@ def test_pipe_gets_one_line_for_each_start_and_end() -> None:
         "ppocr-det: calibrate finished in 12 s",
         "ppocr-det: build cached",
         "ppocr-det: verify started",
+        "ppocr-det: verify waits, process 4711 holds the lock",
         "ppocr-det: verify failed after 1:15 min",
     ]
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_stage_that_waits_says_for_whom(stream: Callable[[], io.StringIO | Terminal]) -> None:
+    """A command that waits for the daemon's build would look hung, for an hour."""
+    shown = stream()
+    with StageProgress(shown, width=200) as listener:
+        listener.stage_started("det", "verify")
+        listener.stage_waiting("det", "verify", f"process 4711 ({HOSTILE}) holds the lock")
+    assert "det: verify waits, process 4711 (" in ESCAPE.sub("", shown.getvalue())
+    assert HOSTILE not in shown.getvalue()
 
 
 def test_disabled_is_silent() -> None:

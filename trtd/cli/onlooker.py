@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtd.cli.options import REGISTRY_VARIABLE, find_registry
+from trtd.daemon.keys import is_of_file, several
 from trtd.errors import UsageError
 
 if TYPE_CHECKING:
     from trtd.registry.layout import Registry
     from trtd.status import SubjectStatus
-
-_MOST_NAMED = 5
 
 
 def look_up_registry(given: Path | None) -> Registry:
@@ -36,12 +35,12 @@ def look_up_registry(given: Path | None) -> Registry:
 
 
 def find_subject(subjects: Iterable[SubjectStatus], name: str) -> SubjectStatus | None:
-    """The spec of this file name, name, engine or stem, whichever fits first: as the daemon understands names.
+    """The subject of this key, name, engine or file, whichever fits first: as the daemon understands names.
 
     Raises:
-        UsageError: several specs claim that name.
+        UsageError: several fit.
     """
-    by_key, by_name, by_engine, by_stem = [], [], [], []
+    by_key, by_name, by_engine, by_file = [], [], [], []
     for subject in subjects:
         if subject.key == name:
             by_key.append(subject)
@@ -49,13 +48,12 @@ def find_subject(subjects: Iterable[SubjectStatus], name: str) -> SubjectStatus 
             by_name.append(subject)
         elif any(engine.name == name for engine in subject.engines):
             by_engine.append(subject)
-        elif subject.key == f"{name}.toml":
-            by_stem.append(subject)
-    found = by_key or by_name or by_engine or by_stem
+        elif is_of_file(subject.key, name):
+            by_file.append(subject)
+    found = by_key or by_name or by_engine or by_file
     if len(found) > 1:
-        keys = sorted(subject.key for subject in found)
-        listed = ", ".join(keys[:_MOST_NAMED]) + (", …" if len(keys) > _MOST_NAMED else "")
-        raise UsageError(f"several specs claim the name {name}: {listed}", hint="say the file's name instead")
+        message, hint = several(name, {subject.key: subject.name for subject in found})
+        raise UsageError(message, hint=hint)
     return found[0] if found else None
 
 

@@ -67,7 +67,7 @@ class Board:
         self.touched |= dict.fromkeys([subject.key, *turned])
 
     def lose(self, subject: Subject) -> None:
-        """The spec is gone."""
+        """The spec is gone, or asks for this target no more."""
         subject.gone, subject.told, subject.view, subject.scans_to_trust = True, None, None, 0
         self.leaving.add(subject.key)
         self.queue.remove(subject.key)
@@ -206,7 +206,7 @@ class Board:
         self.out.append(Save(status, write(Saved(subject.memory, digest))))
 
     def _let_go(self, subject: Subject) -> None:
-        """Forget a subject whose spec is gone, once nothing runs for it and its engines are retired."""
+        """Forget a subject that is gone, once nothing runs for it and its engines are retired."""
         facts, key = subject.memory.facts, subject.key
         engines = [engine for engine, _ in facts.engines] if facts and facts.on_delete == "unpublish" else []
         if subject.running is not None or (engines and not subject.gone_for_sure):
@@ -217,7 +217,8 @@ class Board:
         if retired:
             self.out.append(Unpublish(retired))
         self.out.append(Forget(key))
-        self.tell(subject, "removed", removed_text(retired, engines))
+        if facts is not None or subject.memory.told:  # else nothing was ever said of it
+            self.tell(subject, "removed", removed_text(retired, engines))
         if subject.status is not None:
             self.phases[subject.status.phase] -= 1
         self.leaving.discard(key)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trtd.daemon.keys import stem_of
 from trtd.registry.layout import Registry
 
 KEPT = 5
@@ -19,14 +20,14 @@ _LONGEST = 60
 
 @dataclass(frozen=True)
 class BuilderFiles:
-    """Files of the build process of one spec: what it and Python print, and its job. The next build replaces them."""
+    """Files of a subject's build process: what it and Python print, and its job. The next build replaces them."""
 
     log: Path
 
     @classmethod
     def of(cls, registry: Registry, key: str) -> BuilderFiles:
         # Keys may be 255 bytes of anything, and different keys must not share a file.
-        readable = re.sub(r"[^A-Za-z0-9._-]", "_", key.removesuffix(".toml"))[:_LONGEST]
+        readable = re.sub(r"[^A-Za-z0-9._-]", "_", stem_of(key))[:_LONGEST]
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         return cls(registry.logs / f"builder-{readable}.{digest}.log")  # no engine's log ends like that
 

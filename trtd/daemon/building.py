@@ -16,13 +16,12 @@ from typing import Any
 
 from trtd.daemon.build_logs import prune
 from trtd.daemon.cancel import Cancel, Cancelled
-from trtd.daemon.devices import occupy
 from trtd.daemon.ending import CANCELLED
 from trtd.daemon.evidence import Evidence, leave
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
-from trtd.daemon.spec_file import check_link
+from trtd.daemon.spec_file import by_part, check_link
 from trtd.daemon.wire import LONGEST_TEXT, BuilderJob, as_failure, outcome_data
-from trtd.errors import GateMissed, TrtdError, WorkerOutOfMemory
+from trtd.errors import Diagnostic, GateMissed, SpecError, TrtdError, WorkerOutOfMemory
 from trtd.pipeline import build as pipeline
 from trtd.pipeline.attempt import DISK_ERRNOS
 from trtd.pipeline.bounds import Bounds
@@ -33,6 +32,7 @@ from trtd.pipeline.staleness import read_report
 from trtd.registry.layout import Registry
 from trtd.registry.manifest import read_manifest
 from trtd.spec.load import LIMIT_BYTES, spec_from_text
+from trtd.spec.schema import Spec
 from trtd.spec.toml_file import Kind, read_text
 from trtd.spec.values import printable
 from trtd.status import EngineStatus, Problem
@@ -66,6 +66,9 @@ class Teller:
 
     def stage_started(self, subject: str, stage: str) -> None:
         self._stage(subject, stage, "started")
+
+    def stage_waiting(self, subject: str, stage: str, reason: str) -> None:
+        self.progress(subject, ProgressEvent(stage, 0, None, f"waits, {reason}"))
 
     def progress(self, subject: str, event: ProgressEvent) -> None:
         self.tell("progress", engine=subject, stage=event.stage, done=event.done, total=event.total, note=event.note)
@@ -144,13 +147,20 @@ class _Build:
         with staging_folder(self._registry.staging, "build") as scratch:
             # What dies on the way leaves its temporary files where a sweep finds them.
             os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
-            spec = spec_from_text(text, file=printable(os.fspath(self._job.spec)), stem=self._job.spec.stem)
+            spec = self._on_target(text)
             with self._cancel.breakable():
                 self._teller.tell("stage", engine=spec.name, stage=INTAKE, state="started", seconds=0.0, cached=False)
-                prepared = [pipeline.prepare(one, self._job.spec, self._request) for one in spec.per_target()]
-            with occupy(self._job.device):
-                outcomes = [outcome for one in prepared for outcome in pipeline.build_prepared(one, self._request)]
-            return tuple(self._engine(outcome) for outcome in outcomes)
+                prepared = pipeline.prepare(spec, self._job.spec, self._request)
+            return tuple(self._engine(outcome) for outcome in pipeline.build_prepared(prepared, self._request))
+
+    def _on_target(self, text: str) -> Spec:
+        """The spec for the job's target. It may have been edited since the daemon read it."""
+        file, part = printable(os.fspath(self._job.spec)), self._job.part
+        found = by_part(spec_from_text(text, file=file, stem=self._job.spec.stem))
+        if part not in found:
+            what = f"{part} is not listed any more" if part else "is a list now; each of its targets is built by itself"
+            raise SpecError([Diagnostic(file, None, "engine.target", what, "what it asks for now is built instead")])
+        return found[part]
 
     def _engine(self, outcome: pipeline.Outcome) -> EngineOutcome:
         failure = None if outcome.error is None else as_failure(outcome.error)

@@ -86,7 +86,7 @@ class Children:
 
     def start(self, start: Start, job: BuilderJob, now_mono_s: float) -> None:
         """Start a build. One that cannot be started is ``Finished`` at the next :meth:`poll`, with the reason."""
-        job = replace(job, device=start.device, stalled_plans=start.stalled_plans)
+        job = replace(job, stalled_plans=start.stalled_plans)
         group = self._groups.make(start.attempt, job.memory_limit_bytes) if self._groups else None
         try:
             process = BuildProcess(self._launch, start, job, group, now_mono_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trtd.daemon.keys import stem_of
 from trtd.daemon.log import Log
 from trtd.status import Event, StageStatus
 
@@ -43,7 +44,7 @@ class Chronicle:
         if build is None or (build.engine, build.stage) == (stage.engine, stage.stage):
             return
         build.engine, build.stage = stage.engine, stage.stage
-        name = stage.engine or key.removesuffix(".toml")
+        name = stage.engine or stem_of(key)
         self._log.info(f"{name}: {stage.stage}", event="stage", subject=key, engine=stage.engine, **self._of(key))
 
     def end(self, key: str, attempt: int) -> None:

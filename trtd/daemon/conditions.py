@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from operator import attrgetter
 from typing import NamedTuple
 
+from trtd.daemon.keys import part_of
 from trtd.daemon.memory import LastFailure, Memory
 from trtd.daemon.messages import Observed
 from trtd.daemon.phrases import conflict_problem, error_name, listed
@@ -48,7 +49,7 @@ def describe(subject: Subject, view: Observed, wall_s: float) -> tuple[SubjectSt
     return SubjectStatus(
         key=subject.key,
         name=subject.name,
-        target=facts.target if facts else "",
+        target=facts.target if facts else part_of(subject.key),
         phase=decision.phase,
         conditions=tuple(conditions),
         engines=_engines(subject),
@@ -160,7 +161,7 @@ def stop_words(stop: str) -> str:
         "cancelled": "somebody cancelled it",
         "at fault": "the spec is at fault now",
         "in conflict": "another spec claims the same name now",
-        "deleted": "the spec is gone",
+        "deleted": "no spec asks for it any more",
         "ending": "the daemon is ending",
     }
     return words.get(stop, stop)

@@ -8,46 +8,70 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import MetadataPathFinder
 from pathlib import Path
+from typing import NamedTuple
 
+from trtd.daemon.devices import CPU
 from trtd.daemon.settle import Settling
 from trtd.engines.table import BACKENDS
 from trtd.model.converter import CONVERTER_PYTHON
 from trtd.pipeline.tools import tool_versions
 
-Tools = tuple[tuple[str, str], ...]
-Kind = tuple[str, str]
-"""A target and the format of the source model."""
+
+class Kind(NamedTuple):
+    """What decides what a build depends on; ``capabilities`` are the compute capabilities that the spec names."""
+
+    target: str
+    source_format: str
+    capabilities: tuple[str, ...] = ()
 
 
-def read_tools(target: str, source_format: str) -> Tools:
-    """Everything that engines of a target depend on beside their spec, model and data; sorted by name."""
-    device = {f"device.{name}": value for name, value in BACKENDS[target].fingerprint(()).items()}
-    return tuple(sorted((tool_versions(target, source_format) | device).items()))
+class Setting(NamedTuple):
+    """What builds of a kind meet here.
+
+    Attributes:
+        tools: everything that the engines depend on beside spec, model and data; sorted by name.
+        device: what a build occupies: ``cpu``, or the UUID of a GPU.
+    """
+
+    tools: tuple[tuple[str, str], ...]
+    device: str
+
+
+def read_setting(kind: Kind) -> Setting:
+    backend = BACKENDS[kind.target]
+    device = {f"device.{name}": value for name, value in backend.fingerprint(kind.capabilities).items()}
+    tools = tool_versions(kind.target, kind.source_format) | device
+    return Setting(tuple(sorted(tools.items())), backend.runs_on(kind.capabilities) or CPU)
 
 
 class Installed:
-    """Tools by target and format, as of the last look.
+    """The setting of each kind, as of the last look.
 
     An upgrade takes a while, and in the middle of it a package may be missing: what changed counts once it has been
     still.
 
     Args:
         settle_s: how long.
-        read: gives the tools of a target for a source format.
+        read: gives the setting of a kind.
     """
 
-    def __init__(self, settle_s: float, read: Callable[[str, str], Tools] = read_tools) -> None:
+    def __init__(self, settle_s: float, read: Callable[[Kind], Setting] = read_setting) -> None:
         self._settle_s = settle_s
         self._read = read
-        self._counted: dict[Kind, Tools] = {}
-        self._settling: dict[Kind, Settling[Tools]] = {}
+        self._counted: dict[Kind, Setting] = {}
+        self._settling: dict[Kind, Settling[Setting]] = {}
         self._signature: object = None
 
-    def of(self, kind: Kind) -> Tools:
-        """Tools of a kind; read at once if it was never asked for."""
+    def of(self, kind: Kind) -> Setting:
+        """The setting of a kind; read at once if it was never asked for."""
         if kind not in self._counted:
-            self._counted[kind] = self._read(*kind)
+            self._counted[kind] = self._read(kind)
         return self._counted[kind]
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """What builds of all kinds that were asked for occupy."""
+        return frozenset(setting.device for setting in self._counted.values())
 
     @property
     def due_mono_s(self) -> float | None:
@@ -56,7 +80,7 @@ class Installed:
 
     def look(self, now_mono_s: float) -> set[Kind]:
         """Look whether packages or devices changed; gives the kinds of which they did."""
-        signature = _folders(), [BACKENDS[target].fingerprint(()) for target, _ in self._counted]
+        signature = _folders(), [_devices_of(kind) for kind in self._counted]
         if signature == self._signature and not self._settling:
             return set()
         self._signature = signature
@@ -64,7 +88,7 @@ class Installed:
         return {kind for kind in self._counted if self._has_changed(kind, now_mono_s)}
 
     def _has_changed(self, kind: Kind, now_mono_s: float) -> bool:
-        found = self._read(*kind)
+        found = self._read(kind)
         if found == self._counted[kind]:
             self._settling.pop(kind, None)
             return False
@@ -74,6 +98,12 @@ class Installed:
         self._counted[kind] = found
         del self._settling[kind]
         return True
+
+
+def _devices_of(kind: Kind) -> tuple[dict[str, str], str]:
+    """What may change of a setting while no package does."""
+    backend = BACKENDS[kind.target]
+    return backend.fingerprint(kind.capabilities), backend.runs_on(kind.capabilities)
 
 
 def _folders() -> list[tuple[str, int, int]]:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from trtd.daemon.devices import Device, devices
 from trtd.daemon.messages import Gone, Now, Observed, Scanned, Seen
 from trtd.daemon.parts import Parts
 from trtd.daemon.perform import Performer
-from trtd.daemon.policy import governed
+from trtd.daemon.policy import capacity, governed
 from trtd.daemon.scan import Scanner
 from trtd.daemon.watch import Watcher
 from trtd.status import WatchStatus
@@ -103,7 +104,9 @@ class Inventory:
         by_hint = self._hint_mono_s is not None and now.mono_s >= self._hint_mono_s
         result = self._scanner.scan(now.mono_s, hinted=self._hinted, anything=self._anything)
         self._hinted, self._anything, self._first_hint_mono_s, self._hint_mono_s = set(), False, None, None
+        self._list_devices(result.devices, now)
         for key in result.gone:
+            self._do.observed.pop(key, None)
             self._do.step(Gone(key), now)
         for recorded in result.recorded:
             self._do.step(recorded, now)
@@ -118,6 +121,14 @@ class Inventory:
         self.scans, self.scan_s, self.scanned_at = self.scans + 1, time.monotonic() - now.mono_s, now.wall_s
         if by_hint:
             self._rested_mono_s = max(self._rested_mono_s, now.mono_s) + (1 + BREATH) * self.scan_s
+
+    def _list_devices(self, occupied: frozenset[str], now: Now) -> None:
+        """GPUs come and go. What builds occupy and the kernel does not list, such as a part of a GPU, counts too."""
+        parts, found = self._parts, devices()
+        found += tuple(Device(id, id) for id in sorted(occupied.difference(device.id for device in found)))
+        if found != parts.devices:
+            parts.devices = found
+            self._do.step(capacity(parts.config, [device.id for device in found]), now)
 
     def _plan_next(self, now: Now, settled_mono_s: float | None) -> None:
         watch = self._parts.config.watch

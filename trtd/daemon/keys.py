@@ -1,10 +1,18 @@
-"""Keys: names of spec files as text that can be stored, printed and typed, and back again."""
+"""Keys: names of spec files as text that can be stored, printed and typed, and back again.
+
+A subject is a spec on a target. Its key is the file's if the spec names one target, as text; for each target of a list
+the target stands behind it, ``det.toml#tensorrt``. No file is meant by that: names of specs end with ``.toml``.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+
+from trtd.status import file_of
 
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_MOST_NAMED = 5
 _FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF
 
 
@@ -26,8 +34,42 @@ def key_of(name: str) -> str:
 
 
 def name_of(key: str) -> str:
-    """The file name that :func:`key_of` made ``key`` of."""
+    """The file name that :func:`key_of` made the key of, be it a file's or a subject's."""
+    key = file_of(key)
     return _ESCAPE.sub(_read, key) if "\\" in key else key
+
+
+def subject_key(file_key: str, part: str) -> str:
+    """The key of a subject; ``part`` is its target in a list of them, empty for a spec with one target as text."""
+    return f"{file_key}#{part}" if part else file_key
+
+
+def part_of(key: str) -> str:
+    """The inverse of :func:`subject_key`, beside :func:`trtd.status.file_of`."""
+    return key[len(file_of(key)) + 1 :]
+
+
+def is_of_file(key: str, name: str) -> bool:
+    """Whether ``name`` is that of the subject's spec file, with or without ``.toml``."""
+    return file_of(key) in (name, f"{name}.toml")
+
+
+def several(name: str, found: Mapping[str, str]) -> tuple[str, str]:
+    """That a name means several subjects, given by key and name, and what to say instead."""
+    if len({file_of(key) for key in found}) == 1:
+        return f"{name} is built for several targets: {_few(found.values())}", "name one of them"
+    return f"several specs claim the name {name}: {_few(found)}", "say the file's name instead"
+
+
+def _few(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:_MOST_NAMED]) + (", …" if len(ordered) > _MOST_NAMED else "")
+
+
+def stem_of(key: str) -> str:
+    """What a subject is called whose spec cannot be read: ``det``, ``det-tensorrt``."""
+    stem, part = file_of(key).removesuffix(".toml"), part_of(key)
+    return f"{stem}-{part}" if part else stem
 
 
 def _written_out(character: str) -> str:

@@ -28,11 +28,13 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class SpecFacts:
-    """What reconciling needs to know of a valid spec.
+    """What reconciling needs to know of a valid spec on one of its targets.
 
     Attributes:
+        name: ``det``, or ``det-tensorrt`` for one of several targets.
         engines: registry names of the engines that it publishes, with their precisions.
         device: what a build occupies: ``cpu``, or the UUID of a GPU.
+        capabilities: compute capabilities that the spec names.
         memory_bytes: what a build is counted as taking; ``None``: the operator's default.
     """
 
@@ -44,6 +46,7 @@ class SpecFacts:
     rebuild: Literal["auto", "ask"] = "auto"
     on_delete: Literal["keep", "unpublish"] = "keep"
     memory_bytes: int | None = None
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One spec as the last scan found it.
+    """One spec on one target as the last scan found it.
 
     Attributes:
-        key: the spec file's name.
+        key: of the subject: see :mod:`trtd.daemon.keys`.
         spec_digest: of its bytes.
         inputs_digest: of a *listing* (name, size, mtime, inode) of its model's and data's files. When it changes, a
             build process looks at the bytes; it builds only if those changed too.
@@ -109,7 +112,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Gone:
-    """A spec is not there any more."""
+    """A spec is not there any more, or asks for this target no more."""
 
     key: str
 

@@ -58,9 +58,9 @@ def about_trouble(subject: Subject, view: Observed) -> tuple[str, str]:
 
 
 def removed_text(retired: tuple[str, ...], names: list[str]) -> str:
-    """What becomes of a deleted spec's engines. ``names``: those that its policy would retire."""
+    """What becomes of the engines of a subject that is no more. ``names``: those that its policy would retire."""
     if retired:
-        return f"the spec is gone; no longer published: {', '.join(retired)}"
+        return f"no spec asks for it any more; no longer published: {', '.join(retired)}"
     if names:
-        return "the spec is gone; another spec has taken over what it published"
-    return "the spec is gone; what it published stays"
+        return "no spec asks for it any more; another spec has taken over what it published"
+    return "no spec asks for it any more; what it published stays"

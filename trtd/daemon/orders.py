@@ -7,40 +7,39 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from trtd.daemon.conditions import fault_of
+from trtd.daemon.keys import is_of_file, several
 from trtd.daemon.memory import LastFailure, basis_of
 from trtd.daemon.messages import Answer, CommandName, Observed
 from trtd.daemon.phrases import conflict_problem, one_line
 from trtd.daemon.subject import Subject
-from trtd.status import Phase, Problem
+from trtd.status import Phase, Problem, file_of
 
 _CANCELLABLE: tuple[Phase, ...] = ("queued", "waiting", "backoff")
 _MOST_COMPARED = 20_000
 
 
 def find(name: str, subjects: Mapping[str, Subject]) -> Subject | Problem:
-    """The subject of a key, of a spec's name, of an engine's name, or of a key without ``.toml``; the first that fits.
+    """The subject of a key, of a spec's name, of an engine's name, or of a file, ``.toml`` or not; the first that fits.
 
     Returns:
-        The problem if there is none, with close matches, or if several specs claim that name.
+        The problem if there is none, with close matches, or if several fit.
     """
     if name in subjects:
         return subjects[name]
-    by_name, by_engine, by_stem = [], [], []
+    by_name, by_engine, by_file = [], [], []
     for subject in subjects.values():
         facts = subject.facts or subject.memory.facts
         if facts is not None and facts.name == name:
             by_name.append(subject)
         elif facts is not None and any(engine == name for engine, _ in facts.engines):
             by_engine.append(subject)
-        elif subject.key == f"{name}.toml":
-            by_stem.append(subject)
-    found = by_name or by_engine or by_stem
+        elif is_of_file(subject.key, name):
+            by_file.append(subject)
+    found = by_name or by_engine or by_file
     if len(found) == 1:
         return found[0]
     if found:
-        keys = sorted(subject.key for subject in found)
-        shown = ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
-        return Problem("usage", f"several specs claim the name {name}: {shown}", "say the file's name instead")
+        return Problem("usage", *several(name, {subject.key: subject.name for subject in found}))
     return _unknown(name, subjects.values())
 
 
@@ -82,7 +81,7 @@ def _retry(subject: Subject, view: Observed) -> Answer:
     phase, name = subject.decision.phase, subject.name
     if phase == "invalid":
         fault = fault_of(view)
-        hint = f"mend {subject.key}, it is read again when it changes: trtd check FILE"
+        hint = f"mend {file_of(subject.key)}, it is read again when it changes: trtd check FILE"
         return _refused(f"{name} cannot be built: {fault.message}", fault.hint or hint, fault.where or subject.key)
     if phase == "conflict":
         rivals = conflict_problem(subject.decision.rivals)

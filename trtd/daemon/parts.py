@@ -34,6 +34,7 @@ class Parts:
 
     Attributes:
         config: replaced when the operator's file is read again.
+        devices: replaced when they are others.
         config_file: that was named on the command line.
         degraded: what does not work as it should, in words, by what it is about.
     """

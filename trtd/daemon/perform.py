@@ -8,6 +8,7 @@ from pathlib import Path
 from trtd.daemon.children import Progressed
 from trtd.daemon.chronicle import Chronicle
 from trtd.daemon.heap import give_back
+from trtd.daemon.keys import part_of
 from trtd.daemon.messages import (
     Answer,
     Finished,
@@ -39,7 +40,7 @@ class Performer:
     """Carries events to the reconciler and its instructions out.
 
     Attributes:
-        observed: every spec as it was last seen.
+        observed: every subject as it was last seen; without those that are gone.
         scanner: set by who scans.
     """
 
@@ -162,7 +163,6 @@ class Performer:
                 parts.state.save(instruction)
             case Forget(key):
                 self._to_forget.add(key)
-                self.observed.pop(key, None)
             case Tell(event):
                 self.tell(event)
 
@@ -174,6 +174,7 @@ class Performer:
         job = BuilderJob(
             spec=Path(os.path.abspath(self.scanner.path(start.key))),
             registry=parts.registry.root,
+            part=part_of(start.key),
             deadline_s=policy.build_deadline_s,
             stage_deadline_s=policy.stage_deadline_s,
             memory_limit_bytes=policy.memory_limit_bytes,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from trtd.daemon.inputs import InputSet, Use
-from trtd.daemon.keys import name_of
+from trtd.daemon.keys import part_of, subject_key
 from trtd.daemon.messages import Failure, Observed, SpecFacts
 from trtd.daemon.settle import Settling
 from trtd.daemon.spec_file import Reading, Signature
-from trtd.status import Problem, fields_of
+from trtd.status import Problem, fields_of, file_of
 
 FileState = Signature | int
 """What a look at a file gave: its signature, or the number of the error."""
@@ -30,24 +30,45 @@ class Record:
     """One spec file.
 
     Attributes:
-        name: in ``specs/``, undecodable bytes as lone surrogates.
+        told: what was last told of each of its subjects, by key; ``None`` before anything was. A file that was never
+            without fault has one subject, by its own key.
         reading: what it said when it was last read; ``None`` before that.
         state: of the file then.
         settling: what is waited for before it is read; ``None`` if nothing.
         missing_mono_s: since when it is not there; ``None`` if it is.
         linked: real path of the folder that its file is in, if ``specs/`` has only a link to it.
         inputs_digest: of the listings that counted last, all together.
-        told: what was last told of it.
     """
 
-    name: str
+    told: dict[str, Observed | None] = field(repr=False)
     reading: Reading | None = None
     state: FileState | None = None
     settling: Settling[FileState] | None = None
     missing_mono_s: float | None = None
     linked: str | None = None
     inputs_digest: str = ""
-    told: Observed | None = field(default=None, repr=False)
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """What it reads beside itself, as far as is known."""
+        return self.reading.uses if self.reading is not None else ()
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether it was without fault when it was last read."""
+        return self.reading is not None and bool(self.reading.facts)
+
+    def facts(self, key: str) -> SpecFacts | None:
+        """What it said of one of its subjects when it was last read; ``None`` if it was at fault."""
+        return dict(self.reading.facts).get(part_of(key)) if self.reading is not None else None
+
+    def divide(self, file_key: str) -> list[str]:
+        """Have the subjects that the last reading names; gives those that are no more. A fault leaves them alone."""
+        if self.reading is None or not self.reading.facts:
+            return []
+        former, keys = self.told, [subject_key(file_key, part) for part, _ in self.reading.facts]
+        self.told = {key: former.get(key) for key in keys}
+        return [key for key in former if key not in self.told]
 
 
 def remember(record: Record, counted: Mapping[InputSet, str]) -> str:
@@ -67,9 +88,27 @@ def remember(record: Record, counted: Mapping[InputSet, str]) -> str:
     )
 
 
-def recall(key: str, text: str) -> tuple[Record, dict[InputSet, str]]:
-    """The inverse of :func:`remember`. What cannot be used, or is of another version of trtd, is found out anew."""
-    record = Record(name_of(key))
+def recall(remembered: Iterable[tuple[str, str]]) -> dict[str, tuple[Record, dict[InputSet, str]]]:
+    """The inverse of :func:`remember`, by file. What cannot be used, or is of another version, is found out anew.
+
+    Args:
+        remembered: keys of subjects, and what was remembered of the file of each.
+    """
+    found: dict[str, tuple[Record, dict[InputSet, str]]] = {}
+    for key, text in remembered:
+        file, made = file_of(key), _recalled(text)
+        known, _ = found.setdefault(file, made)
+        if known.reading is None:  # it could not be used, and its neighbour's may
+            found[file] = made
+            made[0].told = known.told
+        known.told[key] = None
+    for file, (record, _) in found.items():
+        record.divide(file)
+    return found
+
+
+def _recalled(text: str) -> tuple[Record, dict[InputSet, str]]:
+    record = Record({})
     try:
         data = json.loads(text)
         counted = {InputSet(kind, path, number): digest for kind, path, number, digest in data["counted"]}
@@ -78,7 +117,7 @@ def recall(key: str, text: str) -> tuple[Record, dict[InputSet, str]]:
             record.state, record.reading = Signature(*data["state"]), _reading(data["reading"])
             record.linked = data["linked"]
     except (ValueError, TypeError, KeyError):
-        return Record(name_of(key)), {}
+        return Record({}), {}
     return record, counted
 
 
@@ -92,11 +131,16 @@ def _shared(data: Any) -> Any:
 
 
 def _reading(data: dict[str, Any]) -> Reading:
-    facts, fault = _shared(data["facts"]), data["fault"]
+    fault = data["fault"]
     uses: tuple[Use, ...] = tuple((InputSet(*input_set), tuple(key)) for input_set, key in _shared(data["uses"]))
     return Reading(
         digest=data["digest"],
-        facts=SpecFacts(**facts | {"engines": tuple((n, p) for n, p in facts["engines"])}) if facts else None,
+        facts=tuple((part, _facts(facts)) for part, facts in _shared(data["facts"])),
         fault=Failure(Problem(**fault["problem"]), fault["retry"]) if fault else None,
         uses=uses,
     )
+
+
+def _facts(data: dict[str, Any]) -> SpecFacts:
+    engines = tuple((name, precision) for name, precision in data["engines"])
+    return SpecFacts(**data | {"engines": engines, "capabilities": tuple(data["capabilities"])})

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from trtd.daemon.evidence import Evidence, find
@@ -21,39 +21,14 @@ from trtd.daemon.lists import OUTSIDE, Lists
 from trtd.daemon.live_versions import LiveVersions
 from trtd.daemon.messages import Failure, Observed, Recorded
 from trtd.daemon.record import Record, recall, remember
+from trtd.daemon.scan_result import ScanResult
 from trtd.daemon.spec_file import failure_of
 from trtd.daemon.spec_folder import SpecFolder
 from trtd.errors import TrtdError
 from trtd.registry.layout import Registry
-from trtd.status import EngineStatus
+from trtd.status import EngineStatus, file_of
 from trtd.store.atomic import storage_error
 from trtd.store.digest import PREFIX
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """What a scan found.
-
-    Attributes:
-        seen: specs that are new or of which anything changed. Tell those that are ``gone`` first: a renamed spec is in
-            both, by two keys.
-        recorded: what records say of specs that were not known before. Tell it before ``seen``.
-        gone: keys of specs that are not there any more.
-        next_due_mono_s: when to scan again at the latest; ``None``: whenever the next scan is due anyway.
-        folders: what to watch: ``specs/``, ``models/`` (with all that is in it), the registry's root, where either may
-            be moved away or replaced, then folders of models and data, those that most specs read first. Real paths,
-            each once.
-        changed: folders in which something changed since the last scan and a watch should have told so.
-        problems: what keeps the scan from seeing everything, in words.
-    """
-
-    seen: list[Observed]
-    recorded: list[Recorded]
-    gone: list[str]
-    next_due_mono_s: float | None
-    folders: tuple[Path, ...]
-    changed: frozenset[Path]
-    problems: tuple[str, ...]
 
 
 class Scanner:
@@ -89,31 +64,30 @@ class Scanner:
         """Take up what was known before a restart; call it before the first scan.
 
         Args:
-            remembered: keys, and what :meth:`memory` gave. What cannot be used is found out anew.
+            remembered: keys of subjects, and what :meth:`memory` gave. What cannot be used is found out anew.
         """
-        for key, text in remembered:
-            record, counted = recall(key, text)
-            self._specs.restore({key: record})
-            self._untold.add(key)
-            if record.reading is not None and record.reading.facts is not None:
+        for file, (record, counted) in recall(remembered).items():
+            self._specs.restore({file: record})
+            self._untold.update(record.told)
+            for key in record.told:
                 self._live.use(key, self._engines(key))
-                self._lists.use(key, [input_set for input_set, _ in record.reading.uses], counted)
+            if record.has_facts:
+                self._lists.use(file, [input_set for input_set, _ in record.uses], counted)
 
     def memory(self, key: str) -> str:
-        """What to give to :meth:`restore`, for a spec of the last scan. JSON, pure ASCII."""
-        record = self._specs.records.get(key) or Record(name_of(key))
-        uses = record.reading.uses if record.reading else ()
-        return remember(record, {input_set: self._lists.remembered(input_set) for input_set, _ in uses})
+        """What to give to :meth:`restore`, for a subject of the last scan. JSON, pure ASCII."""
+        record = self._record(key) or Record({key: None})
+        return remember(record, {input_set: self._lists.remembered(input_set) for input_set, _ in record.uses})
 
     def listings(self, key: str) -> tuple[tuple[InputSet, str], ...]:
-        """Digests of the listings of all that a spec reads; none while one of them is not settled."""
-        record = self._specs.records.get(key)
-        uses = record.reading.uses if record is not None and record.reading is not None else ()
+        """Digests of the listings of all that a subject's spec reads; none while one of them is not settled."""
+        record = self._record(key)
+        uses = record.uses if record is not None else ()
         counted = [(input_set, digest) for input_set, _ in uses if (digest := self._lists.counted(input_set))]
         return tuple(counted) if len(counted) == len(uses) else ()
 
     def path(self, key: str) -> Path:
-        """The file of a spec."""
+        """The file of a subject's spec."""
         return self._registry.specs / name_of(key)
 
     def scan(
@@ -127,22 +101,26 @@ class Scanner:
             anything: as if all folders were hinted at.
         """
         looked = self._specs.look(now_mono_s)
-        unknown = [key for key in looked.read if not self._live.names(key)]
-        for key in [*looked.read, *looked.gone]:
+        gone = [key for record in looked.gone.values() for key in record.told]
+        for file in looked.read:
+            gone += self._specs.records[file].divide(file)
+        read = self._subjects(looked.read)
+        unknown = [key for key in read if not self._live.names(key)]
+        for key in [*read, *gone]:
             self._live.use(key, self._engines(key))
         live = self._live.look(now_mono_s)
         found = {key: self._recall(key) for key in unknown}
-        for key in looked.read:
-            self._use(key, found.get(key))
-        for key in looked.gone:
-            self._lists.drop(key)
+        for file in looked.read:
+            self._use(file, [known for key in self._subjects([file]) if (known := found.get(key)) is not None])
+        for file in looked.gone:
+            self._lists.drop(file)
         # What happened in a folder that was not there at the last listing concerns the set of the folder above.
         hints = {os.fspath(folder) for folder in hinted or ()}
         listed = self._lists.look(now_mono_s, hints | {os.path.dirname(folder) for folder in hints}, anything)
         kinds = self._installed.look(now_mono_s)
-        keys = {*looked.read, *looked.moved, *listed.keys, *live}
+        keys = {*self._subjects({*looked.read, *looked.moved, *listed.keys}), *live}
         if kinds:
-            keys |= {key for key, record in self._specs.records.items() if self._kind(record) in kinds}
+            keys |= {key for key in self._subjects(self._specs.records) if self._kind(key) in kinds}
         if not looked.problem:
             keys |= self._untold
             self._untold.clear()
@@ -151,39 +129,50 @@ class Scanner:
         return ScanResult(
             seen=self._news(keys - self._untold),
             recorded=[_recorded(key, *known) for key, known in found.items() if known is not None],
-            gone=looked.gone,
+            gone=gone,
             next_due_mono_s=due if due < math.inf else None,
             folders=self._folders(specs),
             changed=frozenset(map(Path, [*listed.homes, *([specs] if looked.changed else [])])),
+            devices=self._installed.devices,
             problems=(looked.problem,) if looked.problem else (),
         )
 
+    def _record(self, key: str) -> Record | None:
+        """What is known of the file of a subject."""
+        return self._specs.records.get(file_of(key))
+
+    def _subjects(self, files: Iterable[str]) -> list[str]:
+        """Keys of the subjects of spec files."""
+        return [key for file in files if file in self._specs.records for key in self._specs.records[file].told]
+
     def _engines(self, key: str) -> list[str]:
-        """Names of the engines that a spec publishes, as it was read last."""
-        record = self._specs.records.get(key)
-        facts = record.reading.facts if record is not None and record.reading is not None else None
+        """Names of the engines that a subject publishes, as its spec was read last."""
+        record = self._record(key)
+        facts = record.facts(key) if record is not None else None
         return [name for name, _ in facts.engines] if facts is not None else []
 
     def _recall(self, key: str) -> tuple[Evidence, tuple[EngineStatus, ...]] | None:
-        """Of a spec that nothing is known of: what its live versions were made from, as their records say."""
+        """Of a subject that nothing is known of: what its live versions were made from, as their records say."""
         return find(self._registry, {name: self._live.get(name) for name in self._live.names(key)})
 
-    def _use(self, key: str, found: tuple[Evidence, tuple[EngineStatus, ...]] | None) -> None:
-        """A spec was read: list what it names from now on."""
-        reading = self._specs.records[key].reading
-        if reading is not None and reading.facts is not None:
-            settled = dict(found[0].listings) if found is not None else None
-            self._lists.use(key, [input_set for input_set, _ in reading.uses], settled)
+    def _use(self, file: str, found: Sequence[tuple[Evidence, tuple[EngineStatus, ...]]]) -> None:
+        """A spec was read: list what it names from now on. What its subjects were made from has settled once."""
+        record = self._specs.records[file]
+        if record.has_facts:
+            settled = dict(listing for evidence, _ in found for listing in evidence.listings)
+            self._lists.use(file, [input_set for input_set, _ in record.uses], settled)
         # Else its inputs stay listed: it is being edited, and will likely name the same again.
 
     def _news(self, keys: Collection[str]) -> list[Observed]:
         news = []
         for key in sorted(keys):
-            record = self._specs.records.get(key)
-            if record is None or (record.told is not None and record.settling is not None):
+            record = self._record(key)
+            if record is None or key not in record.told:
+                continue
+            if record.told[key] is not None and record.settling is not None:
                 continue  # what is known of a spec stands until its new bytes have settled
-            if (observed := self._observe(key, record)) != record.told:
-                record.told = observed
+            if (observed := self._observe(key, record)) != record.told[key]:
+                record.told[key] = observed
                 news.append(observed)
         return news
 
@@ -191,7 +180,7 @@ class Scanner:
         reading = record.reading
         if reading is None:
             return Observed(key, "", None, settled=False)
-        facts, fault, settled = reading.facts, reading.fault, record.settling is None
+        facts, fault, settled = record.facts(key), reading.fault, record.settling is None
         counted = [self._lists.counted(input_set) for input_set, _ in reading.uses]
         if facts is not None and OUTSIDE in counted:
             fault = self._refusal(key, reading.uses)
@@ -201,12 +190,13 @@ class Scanner:
         listings = [digest for digest in counted if digest is not None]
         if len(listings) == len(counted):
             record.inputs_digest = _together(listings)
+        setting = self._installed.of(self._kind(key) or Kind(facts.target, "onnx"))
         return Observed(
             key,
             reading.digest,
-            facts,
+            replace(facts, device=setting.device),
             inputs_digest=record.inputs_digest,
-            tools=self._installed.of(self._kind(record) or (facts.target, "onnx")),
+            tools=setting.tools,
             versions=tuple((name, self._live.get(name)) for name, _ in facts.engines),
             settled=settled and len(listings) == len(counted),
         )
@@ -221,12 +211,13 @@ class Scanner:
             return failure_of(storage_error(error, "look at what the spec names", key))
         return None
 
-    def _kind(self, record: Record) -> Kind | None:
-        """What decides which tools a spec's engines depend on; the model is its first input."""
-        reading = record.reading
-        if reading is None or reading.facts is None:
+    def _kind(self, key: str) -> Kind | None:
+        """What decides which tools and device a subject's builds depend on; ``None`` while that is not known."""
+        record = self._record(key)
+        facts = record.facts(key) if record is not None else None
+        if record is None or facts is None:
             return None
-        return reading.facts.target, self._lists.format(reading.uses[0][0])
+        return Kind(facts.target, self._lists.format(record.uses[0][0]), facts.capabilities)  # a model comes first
 
     def _folders(self, specs: str) -> tuple[Path, ...]:
         """``ScanResult.folders``, made anew only if something in it changed."""

@@ -79,7 +79,8 @@ class LimitsSection(Section):
         description="What a build is counted as taking where its spec sets no limit. Default: 2000000000.",
     )
     build_deadline_s: Deadline = Field(
-        default=DAY_S, description="Seconds that a whole build may take, all its engines together. Default: 86400.0."
+        default=DAY_S,
+        description="Seconds that a whole build may take: all its engines, and waiting for a GPU. Default: 86400.0.",
     )
     stage_deadline_s: Deadline | None = Field(
         default=None,

@@ -50,13 +50,14 @@ class Reading:
 
     Attributes:
         digest: of its bytes; empty if they cannot be read.
-        facts: ``None`` if it is at fault, and ``fault`` says how.
+        facts: of each target, by the part of the subject's key that names it; none if it is at fault, and ``fault``
+            says how.
         uses: what it reads beside itself.
         lasting: whether the file must change before reading it again can give anything else.
     """
 
     digest: str
-    facts: SpecFacts | None = None
+    facts: tuple[tuple[str, SpecFacts], ...] = ()
     fault: Failure | None = None
     uses: tuple[Use, ...] = ()
     lasting: bool = True
@@ -194,16 +195,24 @@ def _parsed(path: Path, digest: str) -> Reading:
         message = f"reading it failed, which is a fault of trtd's: {type(error).__name__}: {error}"[:500]
         problem = Problem("bug", message, "report it together with the file, and take it away", printable(str(path)))
         return Reading(digest, fault=Failure(problem, "never"))
-    return Reading(digest, facts=_facts(spec), uses=inputs_of(spec))
+    return Reading(digest, tuple((part, _facts(one)) for part, one in by_part(spec).items()), uses=inputs_of(spec))
+
+
+def by_part(spec: Spec) -> dict[str, Spec]:
+    """One spec for each subject, by the part of its key that names the target: see :mod:`trtd.daemon.keys`."""
+    if not isinstance(spec.engine.target, list):
+        return {"": spec}
+    return {one.engine.only_target: one for one in spec.per_target()}
 
 
 def _facts(spec: Spec) -> SpecFacts:
     return SpecFacts(
         name=spec.name,
-        engines=tuple((name, precision) for one in spec.per_target() for precision, name in one.engine_names.items()),
-        target=spec.engine.targets[0],
+        engines=tuple((name, precision) for precision, name in spec.engine_names.items()),
+        target=spec.engine.only_target,
         priority=spec.build.priority,
         rebuild=spec.build.rebuild,
         on_delete=spec.publish.on_delete,
         memory_bytes=spec.build.memory_limit_bytes,
+        capabilities=tuple(spec.engine.compute_capabilities),
     )

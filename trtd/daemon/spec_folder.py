@@ -29,7 +29,7 @@ class FolderLook:
     Attributes:
         read: specs of which something new was read.
         moved: specs that are new, or that have settled.
-        gone: specs that are not there any more.
+        gone: specs that are not there any more, and what was known of them.
         changed: whether anything changed that a watch of the folder should have told.
         due_mono_s: when to look again at the latest; infinite if nothing is waited for.
         problem: why the folder cannot be listed; what was known of it then stays as it was.
@@ -37,7 +37,7 @@ class FolderLook:
 
     read: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
+    gone: dict[str, Record] = field(default_factory=dict)
     changed: bool = False
     due_mono_s: float = math.inf
     problem: str = ""
@@ -113,7 +113,7 @@ class SpecFolder:
                 return
             state = error.errno or 0
         if record is None:
-            record = self.records[key] = Record(entry.name)
+            record = self.records[key] = Record({key: None})
             look.moved.append(key)
         record.missing_mono_s = None
         if state == record.state and record.reading is not None:
@@ -160,8 +160,7 @@ class SpecFolder:
             look.changed = True
         due = max(record.missing_mono_s + self._settle_s, self._doubtful_until_mono_s)
         if at_once or now_mono_s >= due:
-            del self.records[key]
-            look.gone.append(key)
+            look.gone[key] = self.records.pop(key)
         else:
             look.due_mono_s = min(look.due_mono_s, due)
 

@@ -1,4 +1,4 @@
-"""One spec under reconciliation: what is known of it, what runs for it, and what is to become of it."""
+"""One spec on one target under reconciliation: what is known of it, what runs for it, and what is to become of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trtd.daemon.claims import Name
+from trtd.daemon.keys import stem_of
 from trtd.daemon.memory import Basis, Memory, Versions, basis_of
 from trtd.daemon.messages import Observed, Outcome, SpecFacts
 from trtd.daemon.needs import NOTHING, Needs, needs_of
@@ -94,9 +95,9 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """The spec's name; the file's stem where the spec cannot be read."""
+        """The spec's name on its target; as the file's stem has it where the spec cannot be read."""
         facts = self.facts
-        return facts.name if facts else self.key.removesuffix(".toml")
+        return facts.name if facts else stem_of(self.key)
 
     @property
     def facts(self) -> SpecFacts | None:

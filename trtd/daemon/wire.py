@@ -38,6 +38,7 @@ class BuilderJob:
 
     Attributes:
         spec: the spec file, absolute.
+        part: the target to build for, of those that the spec lists; empty if it names one as text.
         registry: the registry's root.
         deadline_s: for the whole build; the daemon keeps it.
         stage_deadline_s: most that one stage may take, whatever the spec says.
@@ -46,13 +47,13 @@ class BuilderJob:
         hooks_allowed: whether the spec may run Python of its own.
         unverified_allowed: whether the spec may publish what could not be verified.
         threads: CPU threads; 0: all.
-        device: what the build occupies: ``cpu``, or the UUID of a GPU.
         stalled_plans: digests of plans that shall not be tried again.
         listings, tools: what the daemon had seen when it started the build, for :mod:`trtd.daemon.evidence`.
     """
 
     spec: Path
     registry: Path
+    part: str = ""
     deadline_s: float | None = None
     stage_deadline_s: float | None = None
     memory_limit_bytes: int | None = None
@@ -60,7 +61,6 @@ class BuilderJob:
     hooks_allowed: bool | None = None
     unverified_allowed: bool = True
     threads: int = 0
-    device: str = "cpu"
     stalled_plans: tuple[str, ...] = ()
     listings: tuple[tuple[InputSet, str], ...] = ()
     tools: tuple[tuple[str, str], ...] = ()

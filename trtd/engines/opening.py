@@ -43,6 +43,12 @@ class EngineFiles(Document):
         """What keeps this machine from running it; empty if nothing does."""
         return BACKENDS[self.target].unverifiable(tuple(self.variants))
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """UUID of the GPU that it runs on here; none on a CPU, and where no GPU fits."""
+        gpu = BACKENDS[self.target].runs_on(tuple(self.variants))
+        return (gpu,) if gpu else ()
+
 
 def open_engine(engine: EngineFiles, *, threads: int | None = None, kernels: Path | None = None) -> Runner:
     """Load an engine.

@@ -37,6 +37,8 @@ class Backend:
         device: what the device is called.
         missing: what keeps this machine from building for those capabilities; ``None`` if nothing does.
         unverifiable: what keeps it from running the engine; empty if nothing does.
+        builds_on: UUIDs of the GPUs that building takes; none on a CPU, and where it is done ahead of time.
+        runs_on: UUID of the GPU that the engine runs on here; empty on a CPU, and where no GPU fits.
     """
 
     family: Literal["graph", "paddle"]
@@ -50,6 +52,8 @@ class Backend:
     device: Callable[[], str]
     missing: Callable[[Capabilities], EnvironmentMissing | None]
     unverifiable: Callable[[Capabilities], str]
+    builds_on: Callable[[Capabilities], tuple[str, ...]]
+    runs_on: Callable[[Capabilities], str]
 
 
 def _cpu_fingerprint(capabilities: Capabilities) -> dict[str, str]:
@@ -70,6 +74,11 @@ def _paddle_fingerprint() -> dict[str, str]:
 def paddle_on_gpu() -> bool:
     """Whether Paddle can run on a GPU here: the package with GPUs is installed, and there is one."""
     return paddle_gpu_missing("paddle") is None
+
+
+def _paddle_gpu() -> str:
+    """The first: Paddle is told to take device 0."""
+    return gpus().found[0].uuid if paddle_on_gpu() else ""
 
 
 def paddle_release() -> tuple[int, int] | None:
@@ -109,6 +118,8 @@ def _tensorrt(flavour: Flavour) -> Backend:
         device=_gpu_name,
         missing=lambda capabilities: _gpu_missing(flavour, capabilities),
         unverifiable=_gpu_unverifiable,
+        builds_on=lambda capabilities: _gpus_to_build_on(flavour, capabilities),
+        runs_on=_gpu_to_run_on,
     )
 
 
@@ -153,6 +164,18 @@ def _gpu_unverifiable(capabilities: Capabilities) -> str:
     return ""
 
 
+def _gpus_to_build_on(flavour: Flavour, capabilities: Capabilities) -> tuple[str, ...]:
+    if capabilities and flavour.capabilities:
+        return ()
+    firsts = [_gpu_to_run_on((capability,)) for capability in capabilities] or [_gpu_to_run_on(())]
+    return tuple(dict.fromkeys(filter(None, firsts)))
+
+
+def _gpu_to_run_on(capabilities: Capabilities) -> str:
+    """The first that fits, as :func:`trtd.engines.tensorrt.cuda.take_device` takes it."""
+    return next((gpu.uuid for gpu in gpus().found if not capabilities or gpu.capability in capabilities), "")
+
+
 BACKENDS: dict[str, Backend] = {
     "onnxruntime-cpu": Backend(
         family="graph",
@@ -166,6 +189,8 @@ BACKENDS: dict[str, Backend] = {
         device=lambda: cpu_facts().model,
         missing=lambda capabilities: None,
         unverifiable=lambda capabilities: "",
+        builds_on=lambda capabilities: (),
+        runs_on=lambda capabilities: "",
     ),
     **{name: _tensorrt(flavour) for name, flavour in FLAVOURS.items()},
     "paddle": Backend(
@@ -180,6 +205,8 @@ BACKENDS: dict[str, Backend] = {
         device=lambda: _gpu_name() if paddle_on_gpu() else cpu_facts().model,
         missing=lambda capabilities: None,
         unverifiable=lambda capabilities: "",
+        builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
+        runs_on=lambda capabilities: _paddle_gpu(),
     ),
     "paddle-tensorrt": Backend(
         family="paddle",
@@ -193,5 +220,7 @@ BACKENDS: dict[str, Backend] = {
         device=_gpu_name,
         missing=lambda capabilities: paddle_gpu_missing("paddle-tensorrt"),
         unverifiable=_gpu_unverifiable,
+        builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
+        runs_on=lambda capabilities: _paddle_gpu(),
     ),
 }

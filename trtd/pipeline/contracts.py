@@ -11,6 +11,7 @@ from trtd.calibrate.table import Method
 from trtd.document import Document
 from trtd.engines.opening import EngineFiles
 from trtd.engines.paddle.settings import PaddleSettings, PaddleTable
+from trtd.engines.table import BACKENDS
 from trtd.model.facts import ModelFacts, TensorFacts
 from trtd.model.source import ModelSource
 from trtd.pipeline.feed import Feed
@@ -54,7 +55,16 @@ def output_file(batch: int, output: int) -> str:
     return f"{batch:05d}-{output}.npy"
 
 
-class ConvertInputs(Document):
+class StageInputs(Document):
+    """What a stage takes."""
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """UUIDs of the GPUs that the stage uses, and has to itself while it runs."""
+        return ()
+
+
+class ConvertInputs(StageInputs):
     source: ModelSource
     facts: ModelFacts
 
@@ -67,21 +77,21 @@ class ConvertResult(Document):
     folded: int
 
 
-class ReferenceInputs(Document):
+class ReferenceInputs(StageInputs):
     source: ModelSource
     facts: ModelFacts
     heldout: Feed
     threads: int
 
 
-class ProduceInputs(Document):
+class ProduceInputs(StageInputs):
     source: ModelSource
     calibration: Feed
     batch: int
     ptq: PtqSection
 
 
-class CalibrateInputs(Document):
+class CalibrateInputs(StageInputs):
     """``calibration`` is the data to run, or ``given`` a table that somebody made already."""
 
     converted: Path
@@ -94,7 +104,7 @@ class CalibrateInputs(Document):
     threads: int
 
 
-class QuantizeInputs(Document):
+class QuantizeInputs(StageInputs):
     converted: Path
     table: Path | None
     method: Method
@@ -121,7 +131,7 @@ class QuantizeSummary(Document):
     tensors: dict[str, str]
 
 
-class BuildInputs(Document):
+class BuildInputs(StageInputs):
     """What to compile.
 
     Attributes:
@@ -137,8 +147,22 @@ class BuildInputs(Document):
     timings: Path | None
     cache: Path
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return BACKENDS[self.target].builds_on(self.engine.compute_capabilities)
 
-class PaddlePrepareInputs(Document):
+
+class PaddleInputs(StageInputs):
+    """What every stage takes that lets Paddle make something with these settings."""
+
+    settings: PaddleSettings
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return BACKENDS["paddle"].builds_on(()) if self.settings.gpu else ()
+
+
+class PaddlePrepareInputs(PaddleInputs):
     """What becomes of a Paddle model.
 
     Attributes:
@@ -148,15 +172,13 @@ class PaddlePrepareInputs(Document):
 
     source: ModelSource
     facts: ModelFacts
-    settings: PaddleSettings
     mixed: bool
     shapes_of: Feed | None
     batch: int
 
 
-class PaddleCalibrateInputs(Document):
+class PaddleCalibrateInputs(PaddleInputs):
     prepared: Path
-    settings: PaddleSettings
     calibration: Feed
     batch: int
 
@@ -169,19 +191,18 @@ class PaddleTables(Document):
     tables: tuple[PaddleTable, ...]
 
 
-class PaddleBuildInputs(Document):
+class PaddleBuildInputs(PaddleInputs):
     """``tables``: folder that paddle-calibrate left; ``None`` without calibration."""
 
     prepared: Path
     tables: Path | None
     target: str
-    settings: PaddleSettings
     profiles: dict[str, Profile]
     heldout: Feed
     batch: int
 
 
-class VerifyInputs(Document):
+class VerifyInputs(StageInputs):
     """What the engine is judged by.
 
     Attributes:
@@ -220,8 +241,12 @@ class VerifyInputs(Document):
     notes: tuple[str, ...]
     hooks_allowed: bool | None = None
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return () if self.engine is None else self.engine.gpus
 
-class BenchInputs(Document):
+
+class BenchInputs(StageInputs):
     engine: EngineFiles
     baseline: EngineFiles
     kernels: Path
@@ -229,6 +254,10 @@ class BenchInputs(Document):
     batch: int
     runs: int
     threads: int
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return self.engine.gpus
 
 
 class Timed(Document):

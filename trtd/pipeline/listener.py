@@ -12,6 +12,9 @@ class Listener(Protocol):
 
     def stage_started(self, subject: str, stage: str) -> None: ...
 
+    def stage_waiting(self, subject: str, stage: str, reason: str) -> None:
+        """A stage that has started goes on once another process leaves it what it needs."""
+
     def progress(self, subject: str, event: ProgressEvent) -> None: ...
 
     def stage_finished(self, subject: str, stage: str, seconds: float, cached: bool = False) -> None: ...
@@ -23,6 +26,9 @@ class Silent:
     """Listens to nothing."""
 
     def stage_started(self, subject: str, stage: str) -> None:
+        pass
+
+    def stage_waiting(self, subject: str, stage: str, reason: str) -> None:
         pass
 
     def progress(self, subject: str, event: ProgressEvent) -> None:

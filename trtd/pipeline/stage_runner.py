@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trtd.document import Document
-from trtd.errors import WorkerSilent
-from trtd.pipeline.contracts import STAGE_FILES
+from trtd.errors import RegistryBusy, StageError, WorkerSilent
+from trtd.pipeline.contracts import STAGE_FILES, StageInputs
 from trtd.pipeline.job import Job
 from trtd.pipeline.launch import launch
 from trtd.pipeline.listener import Listener
@@ -21,6 +20,7 @@ from trtd.plan.build_plan import BuildPlan
 from trtd.registry.layout import Registry
 from trtd.spec.schema import BuildSection
 from trtd.store.atomic import storage_errors
+from trtd.store.device_lock import occupy
 
 RESULT_FILE = "stage.json"
 
@@ -45,7 +45,7 @@ class StageRunner:
     again: frozenset[str] = frozenset()
     peak_rss_bytes: dict[str, int] = field(default_factory=dict)
 
-    def run(self, stage: str, inputs: Document) -> Path:
+    def run(self, stage: str, inputs: StageInputs) -> Path:
         """The folder with the stage's output, from the store if it is there, ``stage.json`` with its result included.
 
         Raises:
@@ -63,13 +63,18 @@ class StageRunner:
                 store.discard(key)
             return store.commit(key, out)
 
-    def run_into(self, out: Path, stage: str, inputs: Document) -> Path:
-        """Run the stage now, whatever the store holds, with ``out``, an empty folder, as its output."""
+    def run_into(self, out: Path, stage: str, inputs: StageInputs) -> Path:
+        """Run the stage now, whatever the store holds, with ``out``, an empty folder, as its output.
+
+        A stage that uses a GPU waits until it has it to itself: a measurement beside another would be of both.
+        """
         started = time.monotonic()
         self.listener.stage_started(self.plan.name, stage)
         try:
-            self._note(f"{stage}: started")
-            result = self._launch(stage, inputs, out)
+            with occupy(inputs.gpus, f"{stage} {self.plan.name}", self._waiter(stage)):
+                started = time.monotonic()
+                self._note(f"{stage}: started")
+                result = self._launch(stage, inputs, out)
             self._require(STAGE_FILES[stage], stage, out)
             with storage_errors("write the stage's result", out / RESULT_FILE):
                 (out / RESULT_FILE).write_text(json.dumps(result.value))
@@ -80,6 +85,20 @@ class StageRunner:
         self.peak_rss_bytes[stage] = result.peak_rss_bytes
         self.listener.stage_finished(self.plan.name, stage, time.monotonic() - started)
         return out
+
+    def _waiter(self, stage: str) -> Callable[[RegistryBusy], None]:
+        """Tells who has the GPU, once for each, and gives up when the caller cancels."""
+        told: set[str] = set()
+
+        def wait(busy: RegistryBusy) -> None:
+            if self.cancel is not None and self.cancel.is_set():
+                raise StageError("was stopped because its caller cancelled it", where=stage)
+            if busy.message not in told:
+                told.add(busy.message)
+                self._note(f"{stage}: waits, {busy.message}")
+                self.listener.stage_waiting(self.plan.name, stage, busy.message)
+
+        return wait
 
     def _require(self, files: Sequence[str], stage: str, out: Path) -> None:
         missing = [file for file in files if not (out / file).is_file()]
@@ -94,7 +113,7 @@ class StageRunner:
         with storage_errors("write the log", self.log), self.log.open("a", encoding="utf-8") as log:
             log.write(f"== {line}\n")
 
-    def _launch(self, stage: str, inputs: Document, out: Path) -> Result:
+    def _launch(self, stage: str, inputs: StageInputs, out: Path) -> Result:
         job = Job(
             stage=stage,
             inputs=inputs.model_dump(mode="json"),

@@ -83,8 +83,8 @@ class PublishSection(Section):
     )
     on_delete: Literal["keep", "unpublish"] = Field(
         default="keep",
-        description="What the daemon does with the engine when the spec is deleted: keep or unpublish. "
-        'Default: "keep".',
+        description="What the daemon does with the engine when the spec is deleted, or lists its target no more: "
+        'keep or unpublish. Default: "keep".',
     )
 
 

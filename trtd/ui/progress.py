@@ -66,6 +66,10 @@ class StageProgress:
         else:
             self._task(self._bars, subject, stage)
 
+    def stage_waiting(self, subject: str, stage: str, reason: str) -> None:
+        """It goes on once another process leaves it what it needs; a terminal keeps the line, above the bars."""
+        self._say(f"{subject}: {stage} waits, {reason}")
+
     def progress(self, subject: str, event: StageEvent) -> None:
         """``done`` counts from the stage's start. A pipe does not hear of it."""
         if self._bars is not None:

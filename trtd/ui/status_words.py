@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 
-from trtd.status import SubjectStatus
+from trtd.status import SubjectStatus, file_of
 
 _UNITS = ((60, "s"), (60, "min"), (24, "h"), (7, "d"), (52, "w"))
 
@@ -53,7 +53,7 @@ def next_step(subject: SubjectStatus) -> str:
     name = shlex.quote(subject.name)
     return {
         "stalled": f"once its cause is mended: trtd retry {name}",
-        "invalid": f"mend specs/{subject.key}; it is read again as soon as it is saved",
+        "invalid": f"mend specs/{file_of(subject.key)}; it is read again as soon as it is saved",
         "conflict": "give each spec a name of its own, or remove all files but one",
         "stale": f"approve the rebuild: trtd retry {name}",
         "backoff": f"at once: trtd retry {name}",

@@ -128,3 +128,14 @@ def test_the_picture_in_the_readme_is_what_the_code_draws(tmp_path: Path) -> Non
     subprocess.run([sys.executable, str(IMAGES / "dashboard.py"), str(made)], check=True, timeout=120)
     assert made.read_bytes() == (IMAGES / "dashboard.svg").read_bytes(), "run: python docs/images/dashboard.py"
     assert "docs/images/dashboard.svg" in (IMAGES.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 15), (120, 40)])
+def test_targets_of_one_spec_are_told_apart_by_their_names(size: tuple[int, int]) -> None:
+    """Cut at its end, every row of a spec with a long name would read the same."""
+    targets = ("onnxruntime-cpu", "tensorrt", "tensorrt-rtx")
+    name = "retinaface-mobilenet-widerface"
+    rows = [subject(f"{name}-{target}", "ready") for target in targets]
+    lines = text(Snapshot(None, False, tuple(rows)), size=size).splitlines()
+    named = {next(line for line in lines if "retin" in line and f"{end} " in line) for end in ("e-cpu", "orrt", "-rtx")}
+    assert len(named) == len(targets)

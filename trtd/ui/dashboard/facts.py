@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 
-from trtd.status import Condition, ConditionType, EngineStatus, SubjectStatus
+from trtd.status import Condition, ConditionType, EngineStatus, SubjectStatus, file_of
 from trtd.ui.dashboard.times import age
 
 
@@ -94,7 +94,7 @@ def next_step(subject: SubjectStatus) -> str:
         return hint
     return {
         "stalled": f"once its cause is mended: trtd retry {name}",
-        "invalid": f"mend specs/{subject.key}; it is read again as soon as it is saved",
+        "invalid": f"mend specs/{file_of(subject.key)}; it is read again as soon as it is saved",
         "conflict": "give each spec a name of its own, or remove all files but one",
         "stale": f"approve the rebuild: trtd retry {name}",
         "paused": f"trtd resume {name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
@@ -89,6 +89,14 @@ class Look:
         while plain and cell_len(plain) > max(width - 1, 0):
             plain = plain[1:]
         return Text(f"{more}{plain}"[: max(width, 0)], style, no_wrap=True, end="")
+
+    def ends(self, text: object, width: int, style: str = "") -> Text:
+        """Foreign text of which both ends matter, as of ``NAME-TARGET``: cut in its middle."""
+        plain = self.literal(text)
+        if cell_len(plain) <= width:
+            return Text(plain, style, no_wrap=True, end="")
+        head = Text(set_cell_size(plain, max(width - 1, 0) // 2), style, no_wrap=True, end="")
+        return head.append_text(self.tail(text, width - head.cell_len, style))
 
     def folded(
         self, text: str, width: int, style: str = "", *, most: int | None = None, sign: bool = True

@@ -1,11 +1,14 @@
 """A stand-in for cuda-python's runtime bindings: device memory is host memory, a stream runs what it gets at once.
 
 ``STAND_IN_GPU_FAULT`` may say ``no-memory`` (nothing can be allocated) or ``lost`` (nothing answers any more).
+``STAND_IN_GPU_EXCLUSIVE`` names a folder by which processes see each other: then a GPU is one process's at a time, as
+``nvidia-smi --compute-mode=EXCLUSIVE_PROCESS`` makes a real one.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import itertools
 import os
 import time
@@ -17,6 +20,7 @@ from typing import Any
 class cudaError_t(IntEnum):
     cudaSuccess = 0
     cudaErrorMemoryAllocation = 2
+    cudaErrorDevicesUnavailable = 46
     cudaErrorNoDevice = 100
     cudaErrorLaunchFailure = 719
 
@@ -38,6 +42,7 @@ _memory: dict[int, Any] = {}
 _captures: dict[int, list[Callable[[], None]]] = {}
 _graphs: dict[int, list[Callable[[], None]]] = {}
 _events: dict[int, float] = {}
+_taken: dict[int, int] = {}
 launches = 0
 """How many graphs were launched in this process."""
 
@@ -55,6 +60,13 @@ def cudaGetDeviceCount() -> tuple[Any, ...]:
 
 
 def cudaSetDevice(ordinal: int) -> tuple[Any, ...]:
+    folder = os.environ.get("STAND_IN_GPU_EXCLUSIVE")
+    if folder and ordinal not in _taken:
+        _taken[ordinal] = os.open(f"{folder}/{ordinal}", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(_taken[ordinal], fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+        except BlockingIOError:
+            return (cudaError_t.cudaErrorDevicesUnavailable,)
     return _answer()
 
 

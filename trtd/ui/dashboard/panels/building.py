@@ -48,7 +48,7 @@ def _brief_heading(scene: Scene) -> Heading:
     found = _heading(scene)
     if not queue:
         return found
-    note = joined(look.own(f"{len(queue):,} queued, next: ", FRAME), look.short(title(queue[0]), 24, FRAME))
+    note = joined(look.own(f"{len(queue):,} queued, next: ", FRAME), look.ends(title(queue[0]), 24, FRAME))
     return Heading(found.title, note)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.text import Text
 
-from trtd.status import Condition, SubjectStatus
+from trtd.status import Condition, SubjectStatus, file_of
 from trtd.ui.dashboard.blocks import Heading, Lines, blank, framed, joined, spread
 from trtd.ui.dashboard.facts import title
 from trtd.ui.dashboard.panels.events import history_lines
@@ -48,7 +48,7 @@ def detail_lines(scene: Scene, width: int, height: int, boxed: bool) -> tuple[Li
 
 def _files(scene: Scene, subject: SubjectStatus, width: int) -> Lines:
     look = scene.look
-    parts = [f"specs/{subject.key}"]
+    parts = [f"specs/{file_of(subject.key)}"]
     if subject.priority:
         parts.append(f"priority {subject.priority}")
     if subject.failures:

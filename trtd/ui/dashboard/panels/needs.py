@@ -23,7 +23,7 @@ def _lines(scene: Scene, width: int, height: int) -> Lines:
             continue
         at = changed_at(subject)
         note = look.own(f"{subject.phase} {age(scene.now - at) if at else ''}".rstrip(), QUIET)
-        name = look.short(title(subject), max(width - note.cell_len - 4, 4), BOLD)
+        name = look.ends(title(subject), max(width - note.cell_len - 4, 4), BOLD)
         entry = [spread(look, joined(look.own(f"{phase_sign(subject.phase)} ", RED), name), note, width)]
         body = problem_lines(look, subject, max(width - 2, 1), _MESSAGE_LINES)
         if subject.problem is None and (text := situation(subject, scene.now)):

@@ -120,7 +120,7 @@ def build_lines(scene: Scene, subject: SubjectStatus, width: int) -> Lines:
     elapsed, _ = times(scene, subject)
     clock = look.own(elapsed if scene.snapshot.alive else "")
     named = stage.engine if stage is not None and len(subject.engines) > 1 else title(subject)
-    name = joined(look.own("● ", CYAN), look.short(named, max(width - clock.cell_len - 24, 8), BOLD))
+    name = joined(look.own("● ", CYAN), look.ends(named, max(width - clock.cell_len - 24, 8), BOLD))
     what = (
         f"{stage.stage} {count_text(stage)}".rstrip()
         if stage

@@ -102,7 +102,7 @@ def _spaced(cells: list[Text]) -> list[Text | str]:
 
 
 def _name(scene: Scene, subject: SubjectStatus, width: int) -> Text:
-    return scene.look.foreign(title(subject), "" if group_of(subject.phase) in ("ready", "paused") else BOLD)
+    return scene.look.ends(title(subject), width, "" if group_of(subject.phase) in ("ready", "paused") else BOLD)
 
 
 def _situation(scene: Scene, subject: SubjectStatus, width: int) -> Text:

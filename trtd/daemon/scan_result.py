@@ -1,0 +1,36 @@
+"""What a full scan found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trtd.daemon.messages import Observed, Recorded
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """News, and what to look at next.
+
+    Attributes:
+        seen: subjects, a spec on a target each, that are new or of which anything changed. Tell those that are ``gone``
+            first: a renamed spec is in both, by two keys.
+        recorded: what records say of subjects that were not known before. Tell it before ``seen``.
+        gone: keys of subjects that are no more.
+        next_due_mono_s: when to scan again at the latest; ``None``: whenever the next scan is due anyway.
+        folders: what to watch: ``specs/``, ``models/`` (with all that is in it), the registry's root, where either may
+            be moved away or replaced, then folders of models and data, those that most specs read first. Real paths,
+            each once.
+        changed: folders in which something changed since the last scan and a watch should have told so.
+        devices: what builds of the specs occupy, as far as is known.
+        problems: what keeps the scan from seeing everything, in words.
+    """
+
+    seen: list[Observed]
+    recorded: list[Recorded]
+    gone: list[str]
+    next_due_mono_s: float | None
+    folders: tuple[Path, ...]
+    changed: frozenset[Path]
+    devices: frozenset[str]
+    problems: tuple[str, ...]
