@@ -137,7 +137,8 @@ class StandInBuilder:
             one: Fate = "good" if fate == "half" and not last else "backoff" if fate == "half" else fate
             made.append(self._engine(world, spec, engine, precision, "never" if spec.hopeless and last else one))
         self.outcome = Outcome(repr(spec), tuple(made))
-        if not any(engine.failure or engine.unchanged for engine in made):
+        is_still = f"listing {world.listings.get(self.start.key)}" == self.told.inputs_digest
+        if is_still and not any(engine.failure or engine.unchanged for engine in made):
             seen = Basis(repr(spec), self.told.inputs_digest, self.told.tools)
             world.evidence |= {(e.status.name, e.status.version or 0): seen for e in made}
 

@@ -71,6 +71,18 @@ def test_all_that_a_build_reads_is_an_input() -> None:
         (InputSet("data", "d"), ("calibration", "data")),
         (InputSet("file", "l"), ("verify", "labels")),
     )
+    text = """
+        [model]
+        path = "net.onnx"
+        [engine]
+        quantized_model = "slim"
+        [calibration]
+        table = "old.cache"
+    """
+    assert inputs_of(spec_from_text(text, file="a.toml", stem="a"))[1:3] == (
+        (InputSet("model", "slim"), ("engine", "quantized_model")),
+        (InputSet("file", "old.cache"), ("calibration", "table")),
+    )
 
 
 DATA_NAMES = [

@@ -98,7 +98,7 @@ def test_the_same_bytes_touched_a_thousand_times_are_no_news(scene: Scene, monke
     file = scene.spec()
     scene.settle()
     told = scene.told
-    monkeypatch.setattr(spec_file, "load_spec", None)  # whoever calls it is told so as a fault of the spec
+    monkeypatch.setattr(spec_file, "spec_from_text", None)  # whoever calls it is told so as a fault of the spec
     for number in range(1000):
         if number % 2:
             os.utime(file)
@@ -462,7 +462,7 @@ def test_a_restart_reads_nothing_again(scene: Scene, monkeypatch: pytest.MonkeyP
     scene.settle()
     before = dict(scene.known)
     scene.restart()
-    monkeypatch.setattr(spec_file, "load_spec", None)  # whoever calls it is told so as a fault of the spec
+    monkeypatch.setattr(spec_file, "spec_from_text", None)  # whoever calls it is told so as a fault of the spec
     result = scene.scan()
     assert scene.known == before
     assert result.next_due_mono_s is None

@@ -18,6 +18,7 @@ from trtd.daemon.build_logs import prune
 from trtd.daemon.cancel import Cancel, Cancelled
 from trtd.daemon.ending import CANCELLED
 from trtd.daemon.evidence import Evidence, leave
+from trtd.daemon.inputs import Inputs
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
 from trtd.daemon.spec_file import by_part, check_link
 from trtd.daemon.wire import LONGEST_TEXT, BuilderJob, as_failure, outcome_data
@@ -95,7 +96,10 @@ def run(job_file: Path, events_fd: int, cancel: Cancel, *, limited: bool) -> Non
     job = BuilderJob.from_json(job_file.read_bytes())
     teller = Teller(events_fd, Registry(job.registry))
     outcome = _Build(job, teller, cancel, limited).outcome()
-    leave(Registry(job.registry), Evidence(outcome.spec_digest, job.listings, job.tools), outcome)
+    registry = Registry(job.registry)
+    inputs = Inputs(registry, [Path(os.path.realpath(root)) for root in (registry.root, *(job.roots or ()))])
+    if inputs.are_still(job.listings):  # else nobody knows what was read, and the old files may be put back one day
+        leave(registry, Evidence(outcome.spec_digest, job.listings, job.tools), outcome)
     teller.tell("outcome", outcome=outcome_data(outcome))
 
 

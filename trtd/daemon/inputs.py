@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trtd.daemon.listing import Lister, Listing
+from trtd.errors import TrtdError
 from trtd.registry.layout import Registry
 from trtd.spec.paths import FixedRoots, is_inside, resolve
 from trtd.spec.schema import Spec
@@ -54,6 +55,8 @@ def inputs_of(spec: Spec) -> tuple[Use, ...]:
         uses.append((InputSet("model", spec.engine.quantized_model), ("engine", "quantized_model")))
     if spec.calibration is not None and spec.calibration.data is not None:
         uses.append((InputSet("data", spec.calibration.data), ("calibration", "data")))
+    if spec.calibration is not None and spec.calibration.table is not None:
+        uses.append((InputSet("file", spec.calibration.table), ("calibration", "table")))
     if verify.data is not None:
         uses.append((InputSet("data", verify.data), ("verify", "data")))
     if verify.labels is not None:
@@ -77,6 +80,11 @@ class Inputs:
     def __init__(self, registry: Registry, roots: Sequence[Path]) -> None:
         self._registry = registry
         self._roots = FixedRoots(roots)
+        self.look_up()
+
+    def look_up(self) -> None:
+        """Find out where ``models/`` really lies. Ten thousand listings are not to find out each for itself."""
+        self._models = os.path.realpath(self._registry.models)
 
     def list(self, input_set: InputSet, *, newest: int = 0) -> Listing:
         """The set's files as they are now; an empty listing if there are none.
@@ -96,6 +104,13 @@ class Inputs:
         home = add(path)
         return lister.listing(home, self._watched(input_set.text, home))
 
+    def are_still(self, listings: Iterable[tuple[InputSet, str]]) -> bool:
+        """Whether these sets have these digests now; not if they cannot be listed."""
+        try:
+            return all(self.list(input_set).digest == digest for input_set, digest in listings)
+        except (OSError, TrtdError):
+            return False
+
     def check(self, spec_file: Path, uses: Sequence[Use]) -> None:
         """Raise ``SpecError``, naming file, line and key, if a path of the spec leads out of the roots."""
         for input_set, key in uses:
@@ -104,7 +119,7 @@ class Inputs:
 
     def _registry_model(self, lister: Lister, name: str, version: int | None) -> Listing:
         """Its home is ``models/``, which is watched with all that is in it."""
-        top = os.path.realpath(self._registry.models)
+        top = self._models
         wanted = max(self._registry.model_versions(name), default=None) if version is None else version
         if wanted is not None:
             lister.add_tree(f"{top}/{name}/{wanted}", f"{wanted}/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -41,6 +42,7 @@ class Inventory:
         self._hinted: set[Path] = set()
         self._anything = False  # hints may have been lost
         self._first_hint_mono_s: float | None = None
+        self._heard_mono_s = -math.inf  # when there were hints last
         self._hint_mono_s: float | None = None  # when to scan because of hints
         self._period_mono_s = 0.0  # when to scan in any case
         self._rested_mono_s = 0.0  # when all scans that events caused have been paid for
@@ -90,14 +92,21 @@ class Inventory:
         return made
 
     def _take_hints(self, now: Now) -> None:
-        """Events make a scan come soon after the last one of a burst, and not much later than the first."""
+        """Events make a scan come at once after a silence, else soon after the last one of a burst.
+
+        The first scan is what settling begins with. A burst that goes on is looked into not much later than it began.
+        """
         hints = self._watcher.take() if self._watcher else None
         if hints is None or not hints.any:
             return
         self._hinted |= hints.folders
         self._anything |= hints.lost
         self._first_hint_mono_s = self._first_hint_mono_s or now.mono_s
-        quiet_mono_s = min(now.mono_s + self._parts.config.watch.debounce_s, self._first_hint_mono_s + BURST_S)
+        debounce_s = self._parts.config.watch.debounce_s
+        quiet_mono_s = min(now.mono_s + debounce_s, self._first_hint_mono_s + BURST_S)
+        if now.mono_s - self._heard_mono_s > debounce_s:
+            quiet_mono_s = now.mono_s
+        self._heard_mono_s = now.mono_s
         self._hint_mono_s = max(quiet_mono_s, self._rested_mono_s - CREDIT_S)
 
     def _scan(self, now: Now) -> None:
@@ -141,7 +150,8 @@ class Inventory:
 
     def _see(self, observed: Observed, now: Now) -> None:
         self._do.observed[observed.key] = observed
-        self._parts.state.remember(observed.key, self._scanner.memory(observed.key))
+        if observed.spec_digest:  # else there is nothing to remember
+            self._parts.state.remember(observed.key, self._scanner.memory(observed.key))
         facts = observed.facts
         if facts is not None and (lawful := governed(self._parts.config, facts)) != facts:
             observed = replace(observed, facts=lawful)

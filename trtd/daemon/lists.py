@@ -167,6 +167,7 @@ class Lists:
             hinted: folders in which something happened.
             anything: something may have happened in any of them.
         """
+        self._inputs.look_up()
         due = []
         for input_set, state in self._states.items():
             if anything or (hinted and state.last is not None and any(f in hinted for f in state.last.folders)):

@@ -9,6 +9,7 @@ import pwd
 import shlex
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from trtd.daemon.inputs import Use, inputs_of
 from trtd.daemon.messages import Failure, SpecFacts
 from trtd.daemon.settle import is_open_for_writing
 from trtd.errors import Diagnostic, SpecError, TrtdError
-from trtd.spec.load import LIMIT_BYTES, load_spec
+from trtd.spec.load import LIMIT_BYTES, load_spec, spec_from_text
 from trtd.spec.paths import FixedRoots, resolve
 from trtd.spec.schema import Spec
 from trtd.spec.toml_file import KINDS
@@ -25,6 +26,8 @@ from trtd.spec.values import printable
 from trtd.status import Problem
 from trtd.store.atomic import storage_error
 from trtd.store.digest import PREFIX
+
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class Signature(NamedTuple):
@@ -111,18 +114,19 @@ def read_spec(path: Path, signature: Signature, known: Reading | None, roots: Se
         if not stat.S_ISREG(mode):
             return _refused(path, mode)
         check_link(path, roots)
-        digest = _digest(path, signature)
+        data = _bytes(path, signature)
     except SpecError as error:
         return Reading("", fault=failure_of(error), lasting=False)  # the roots may change
     except FileNotFoundError:
         return None
     except OSError as error:
         return unreadable(path, error)
-    if digest is None:
+    if data is None:
         return None
+    digest = PREFIX + hashlib.sha256(data).hexdigest()
     if known is not None and known.digest == digest and known.lasting:
         return known
-    reading = _parsed(path, digest)
+    reading = _parsed(path, data, digest)
     try:
         return reading if Signature.of(os.stat(path)) == signature else None
     except OSError:
@@ -172,23 +176,20 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-def _digest(path: Path, signature: Signature) -> str | None:
-    """Digest of a regular file's bytes; ``None`` if somebody writes to it or it is not the one expected."""
+def _bytes(path: Path, signature: Signature) -> bytes | None:
+    """At most one more than a spec may have; ``None`` if somebody writes to the file or it is not the one expected."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with open(handle, "rb", buffering=0) as file:
         if Signature.of(os.fstat(handle)) != signature or is_open_for_writing(handle):
             return None
-        state = hashlib.sha256()
-        left = LIMIT_BYTES + 1
-        while left > 0 and (piece := file.read(left)):
-            state.update(piece)
-            left -= len(piece)
-        return PREFIX + state.hexdigest() if Signature.of(os.fstat(handle)) == signature else None
+        size = min(signature.size, LIMIT_BYTES)
+        data = file.read(size + 1)  # not of the limit: memory is taken for all that is asked for
+        return data if len(data) >= size and Signature.of(os.fstat(handle)) == signature else None
 
 
-def _parsed(path: Path, digest: str) -> Reading:
+def _parsed(path: Path, data: bytes, digest: str) -> Reading:
     try:
-        spec = load_spec(path)
+        spec = _spec(path, data)
     except TrtdError as error:
         return Reading(digest, fault=failure_of(error))
     except Exception as error:  # noqa: BLE001  # a fault in reading one spec must not keep the daemon from the others
@@ -203,6 +204,15 @@ def by_part(spec: Spec) -> dict[str, Spec]:
     if not isinstance(spec.engine.target, list):
         return {"": spec}
     return {one.engine.only_target: one for one in spec.per_target()}
+
+
+def _spec(path: Path, data: bytes) -> Spec:
+    """The spec that these bytes are. Of those that are no text, the loader says what they are."""
+    with suppress(UnicodeDecodeError):
+        text, file = data.decode(), str(path)
+        if len(data) <= LIMIT_BYTES and not text.startswith(BYTE_ORDER_MARK):
+            return spec_from_text(text, file=file if file.isprintable() else printable(file), stem=path.stem)
+    return load_spec(path)
 
 
 def _facts(spec: Spec) -> SpecFacts:

@@ -14,7 +14,7 @@ from trtd.daemon.record import FileState, Record
 from trtd.daemon.settle import Settling
 from trtd.daemon.spec_file import Signature, read_spec, unreadable
 
-READING_S = 1.0
+READING_S = 1.5
 """CPU time that reading specs may take in one look; the rest of a burst waits for the next."""
 LOST_S = 5.0
 """How soon to look again for a ``specs/`` that is not there."""

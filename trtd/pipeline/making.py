@@ -76,6 +76,7 @@ def _make(
         table = runner.run("calibrate", calibrate_inputs(intake, converted, request)) / TABLE_FILE
     original, original_runner = judged_by
     reference = reference_of(original, original_runner, request)
+    float_model = converted if original is intake else convert(original, original_runner)
     graph = runner.run("quantize", quantize_inputs(intake, runner, converted, table))
     files, warnings = compile_engine(intake, runner, graph)
     return MadeEngine(
@@ -85,7 +86,7 @@ def _make(
         summary=graph / SUMMARY_FILE,
         table=graph / TABLE_FILE if table else None,
         files=files,
-        baselines=make_baselines(original, original_runner, convert(original, original_runner)),
+        baselines=make_baselines(original, original_runner, float_model),
         warnings=warnings,
     )
 
