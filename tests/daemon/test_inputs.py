@@ -78,6 +78,8 @@ def test_all_that_a_build_reads_is_an_input() -> None:
         quantized_model = "slim"
         [calibration]
         table = "old.cache"
+        [verify]
+        data = "held"
     """
     assert inputs_of(spec_from_text(text, file="a.toml", stem="a"))[1:3] == (
         (InputSet("model", "slim"), ("engine", "quantized_model")),

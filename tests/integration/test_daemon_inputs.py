@@ -83,11 +83,12 @@ def test_a_model_whose_event_was_lost_in_a_flood_is_built_all_the_same(onlooker:
     floods = [host.registry.models / name for name in ("flood", "deluge")]
     for flood in floods:
         flood.touch()
-    for number in range(int(QUEUE.read_text())):  # in turns: the kernel joins an event to an equal one before it
+    for number in range(2 * int(QUEUE.read_text())):  # in turns: the kernel joins an event to an equal one before it
         os.utime(floods[number % 2])
     write_model(model, seed=1)
     os.kill(pid, signal.SIGCONT)
     onlooker.until(lambda: host.registry.versions("follower") == (1, 2), "the lost event was about this")
+
     assert onlooker.daemon.overflows
 
 
