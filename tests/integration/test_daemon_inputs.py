@@ -88,7 +88,6 @@ def test_a_model_whose_event_was_lost_in_a_flood_is_built_all_the_same(onlooker:
     write_model(model, seed=1)
     os.kill(pid, signal.SIGCONT)
     onlooker.until(lambda: host.registry.versions("follower") == (1, 2), "the lost event was about this")
-
     assert onlooker.daemon.overflows
 
 
