@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workshop import SPECS, Workshop
+from tests.workshop import SPECS, Workshop, prepare_ppocr_det
 from trtd.cli.main import main
 from trtd.engines import gpu
 from trtd.engines.tensorrt import log as tensorrt_log
@@ -124,6 +124,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     outcomes = shop.build(spec)
     assert [outcome.error for outcome in outcomes] == [None, None]
     return shop
+
+
+@pytest.fixture(scope="session")
+def ppocr_det(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``model/``, PP-OCRv4 detection as Paddle 2 saved it, and twelve ``pages/``."""
+    folder = tmp_path_factory.mktemp("ppocr-det")
+    prepare_ppocr_det(folder)
+    return folder
 
 
 STAND_IN_GPU = Path(__file__).parent / "stand_in_gpu"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,3 +143,9 @@ def taken(gpu: str = "GPU-stand-in-0") -> AbstractContextManager[None]:
         raise busy
 
     return occupy([gpu], "test", refuse)
+
+
+def prepare_ppocr_det(folder: Path) -> None:
+    """Put PP-OCRv4 detection, as Paddle 2 saved it, into ``model/`` and twelve ``pages/`` beside it."""
+    command = [sys.executable, str(SPECS / "ppocr-det" / "prepare.py"), "--pages", "12", "--out", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)

@@ -13,7 +13,7 @@ import pytest
 
 import trtd as api
 from benchmarks.architectures import encoder, resnet50
-from tests.workshop import SPECS, Workshop
+from tests.workshop import Workshop, prepare_ppocr_det
 from trtd.engines.gpu import gpus
 from trtd.errors import EnvironmentMissing
 from trtd.registry.lookup import current
@@ -42,8 +42,7 @@ def noise(folder: Path, shape: tuple[int, ...]) -> str:
 
 
 def pp_ocrv4_detection(folder: Path) -> tuple[str, tuple[int, ...], str]:
-    command = [sys.executable, str(SPECS / "ppocr-det" / "prepare.py"), "--pages", "12", "--out", str(folder / "det")]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    prepare_ppocr_det(folder / "det")
     recipe = '[calibration.preprocess]\nresize = [320, 320]\nchannels = "bgr"\nmean = [0.485, 0.456, 0.406]\n'
     return "det/model", (3, 320, 320), f'data = "../det/pages/*.png"\n{recipe}std = [0.229, 0.224, 0.225]'
 

@@ -251,14 +251,11 @@ def test_missing_parameters_are_named(own: Workshop, refused: Refused) -> None:
     assert "m.pdiparams is missing" in error["message"]
 
 
-def test_parameters_of_another_model_are_refused(own: Workshop, refused: Refused) -> None:
+def test_parameters_of_another_model_are_refused(own: Workshop, ppocr_det: Path, refused: Refused) -> None:
     """Two exports mixed up give an engine of nonsense weights."""
     folder = own.model.parent / "mixed"
     shutil.copytree(SPECS / "digits" / "model", folder)
-    other = SPECS / "ppocr-det" / "model" / "inference.pdiparams"
-    if not other.exists():
-        pytest.skip("specs/ppocr-det/prepare.py was not run")
-    shutil.copyfile(other, folder / "inference.pdiparams")
+    shutil.copyfile(ppocr_det / "model" / "inference.pdiparams", folder / "inference.pdiparams")
     error = refused(own.spec("bad", model='path = "../models/mixed"'), 3)
     assert error["code"] == "model"
 
@@ -281,21 +278,22 @@ def test_external_data_that_points_outside_is_refused(own: Workshop, outside: Pa
 
 
 REAL_MODELS = {
-    "onnx": ("", "tiny.onnx", 20),
-    "PIR program": ("digits/model", "inference.json", 20),
-    "PIR parameters": ("digits/model", "inference.pdiparams", 20),
-    "program": ("ppocr-det/model", "inference.pdmodel", 20),
-    "parameters": ("ppocr-det/model", "inference.pdiparams", 20),
+    "onnx": ("tiny", "tiny.onnx", 20),
+    "PIR program": ("digits", "inference.json", 20),
+    "PIR parameters": ("digits", "inference.pdiparams", 20),
+    "program": ("ppocr-det", "inference.pdmodel", 20),
+    "parameters": ("ppocr-det", "inference.pdiparams", 20),
 }
 
 
 @pytest.mark.parametrize("what", REAL_MODELS)
-def test_a_truncated_model_is_refused_wherever_it_was_cut(what: str, own: Workshop, refused: Refused) -> None:
+def test_a_truncated_model_is_refused_wherever_it_was_cut(
+    what: str, own: Workshop, ppocr_det: Path, refused: Refused
+) -> None:
     """A download that broke off would crash a parser, or be built into an engine with half its weights."""
-    folder, name, cuts = REAL_MODELS[what]
-    source = SPECS / folder if folder else own.model.parent
-    if not (source / name).exists():
-        pytest.skip(f"specs/{folder} holds no {name}: specs/ppocr-det/prepare.py was not run")
+    model, name, cuts = REAL_MODELS[what]
+    folders = {"tiny": own.model.parent, "digits": SPECS / "digits" / "model", "ppocr-det": ppocr_det / "model"}
+    source = folders[model]
     torn = own.folder / "torn"
     shutil.copytree(source, torn)
     whole = (source / name).read_bytes()
