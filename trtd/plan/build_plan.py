@@ -12,8 +12,10 @@ from collections.abc import Mapping
 
 from trtd.document import Document
 from trtd.plan.shapes import Profile
+from trtd.spec.calibration import CalibrationSection
+from trtd.spec.engine import EngineSection
 from trtd.spec.fields import PADDLE, TENSORRT
-from trtd.spec.schema import Spec
+from trtd.spec.schema import QuantizationSection, Spec
 from trtd.store.digest import json_digest
 
 # Bump a stage's number when a change of its code changes its output.
@@ -122,8 +124,7 @@ def make_plan(
         fingerprint: of the target, as its backend gives it.
         tools: distribution name to version of everything that takes part.
     """
-    calibration, quantization, verify = spec.calibration, spec.quantization, spec.verify
-    preprocess = calibration.preprocess if calibration else None
+    quantization, verify = spec.quantization, spec.verify
     ingredients: dict[str, str] = {
         "model": model_digest,
         "precision": precision,
@@ -137,34 +138,19 @@ def make_plan(
         "quantization.exclude": _text(quantization.exclude),
         "quantization.exclude_ops": _text(quantization.exclude_ops),
     }
+    preprocess = spec.calibration.preprocess if spec.calibration else None
     ingredients |= _rows("preprocess", preprocess.model_dump(mode="json") if preprocess else {})
     ingredients |= _rows("verify.gates", verify.gates.model_dump(mode="json", exclude_none=True))
     ingredients |= {f"target.{k}": v for k, v in fingerprint.items()}
     ingredients |= {f"tool.{k}": v for k, v in tools.items()}
     ingredients |= {f"stage.{k}": str(v) for k, v in STAGE_VERSIONS.items()}
-    if spec.engine.only_target in TENSORRT:
-        ingredients["engine.compute_capabilities"] = _text(sorted(spec.engine.compute_capabilities))
-        options = spec.engine.tensorrt.model_dump(mode="json", exclude={"timing_cache"})
-        ingredients |= _rows("engine.tensorrt", options)
-    if spec.engine.only_target in PADDLE:
-        ingredients |= _rows("engine.paddle", spec.engine.paddle.model_dump(mode="json"))
-        ingredients["engine.shapes"] = shapes_digest or "none"
+    ingredients |= _engine_rows(spec.engine, shapes_digest)
     if precision == "int8":
-        ingredients |= {
-            "target.activation": quantization.activation,
-            "quantization.float_precision": quantization.float_precision,
-            "quantization.fallback": fallback_digest or "none",
-        }
-        scales = {"imported"} if quantized else {"producer", "ptq"}
-        ingredients |= _rows("quantization", quantization.model_dump(mode="json", include=scales))
-    if precision == "int8" and calibration is not None and not quantized:
-        ingredients |= {
-            "calibration.set": calibration_digest or "none",
-            "calibration.table": table_digest or "none",
-            "calibration.batch": str(calibration.batch),
-            "calibration.method": calibration.method,
-            "calibration.percentile": repr(calibration.percentile) if calibration.method == "percentile" else "unused",
-        }
+        ingredients |= _scale_rows(quantization, quantized)
+        ingredients["quantization.fallback"] = fallback_digest or "none"
+    if precision == "int8" and spec.calibration is not None and not quantized:
+        ingredients |= _calibration_rows(spec.calibration)
+        ingredients |= {"calibration.set": calibration_digest or "none", "calibration.table": table_digest or "none"}
     return BuildPlan(
         name=name,
         precision=precision,
@@ -172,6 +158,36 @@ def make_plan(
         ingredients=dict(sorted(ingredients.items())),
         profiles=dict(profiles),
     )
+
+
+def _engine_rows(engine: EngineSection, shapes_digest: str | None) -> dict[str, str]:
+    """What only some targets are told."""
+    if engine.only_target in TENSORRT:
+        options = engine.tensorrt.model_dump(mode="json", exclude={"timing_cache"})
+        capabilities = _text(sorted(engine.compute_capabilities))
+        return {"engine.compute_capabilities": capabilities, **_rows("engine.tensorrt", options)}
+    if engine.only_target in PADDLE:
+        options = engine.paddle.model_dump(mode="json")
+        return {"engine.shapes": shapes_digest or "none", **_rows("engine.paddle", options)}
+    return {}
+
+
+def _scale_rows(quantization: QuantizationSection, quantized: bool) -> dict[str, str]:
+    """How scales become part of the graph, and which: the model's own, or those that are found for it."""
+    whose = {"imported"} if quantized else {"producer", "ptq"}
+    return {
+        "target.activation": quantization.activation,
+        "quantization.float_precision": quantization.float_precision,
+        **_rows("quantization", quantization.model_dump(mode="json", include=whose)),
+    }
+
+
+def _calibration_rows(calibration: CalibrationSection) -> dict[str, str]:
+    return {
+        "calibration.batch": str(calibration.batch),
+        "calibration.method": calibration.method,
+        "calibration.percentile": repr(calibration.percentile) if calibration.method == "percentile" else "unused",
+    }
 
 
 def stale_reasons(published: Mapping[str, str] | None, planned: Mapping[str, str]) -> list[str]:
