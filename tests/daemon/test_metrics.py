@@ -16,8 +16,9 @@ from typing import Any, get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from trtd.daemon.counts import EVENT_KINDS, Counts, count, results
 from trtd.daemon.messages import EngineOutcome, Failure, Outcome
-from trtd.daemon.metrics import EVENT_KINDS, Counts, Metrics, NoMetrics, count, open_metrics, results
+from trtd.daemon.metrics import Metrics, NoMetrics, open_metrics
 from trtd.daemon.prometheus import Prometheus
 from trtd.daemon.settings import MetricsSection
 from trtd.errors import TrtdError

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+from trtd.daemon.counts import count
 from trtd.daemon.devices import CPU
 from trtd.daemon.inventory import Inventory
 from trtd.daemon.messages import Now
-from trtd.daemon.metrics import count
 from trtd.daemon.parts import Parts
 from trtd.status import PHASES, DaemonStatus, DeviceStatus
 from trtd.store.process import start_ticks

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, writ
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from trtd.daemon.counts import ENGINE_STATES, EVENT_KINDS, Counts, results
 from trtd.daemon.log import Log
 from trtd.daemon.messages import Outcome
-from trtd.daemon.metrics import ENGINE_STATES, EVENT_KINDS, Counts, results
 from trtd.daemon.metrics_server import Server
 from trtd.daemon.setting_values import address
 from trtd.daemon.settings import MetricsSection
