@@ -192,8 +192,8 @@ def run_cell(case: Case, variant: str, folder: Path, result: Path) -> None:
 
     from trtd.errors import TrtdError
     from trtd.model.convert import to_onnx
+    from trtd.model.locate import locate
     from trtd.model.simplify import simplify
-    from trtd.model.source import locate
 
     source = locate(model)
     converted, simplified = folder / "onnx" / "converted.onnx", folder / "onnx" / "simplified.onnx"

@@ -28,8 +28,8 @@ import numpy as np
 import onnxruntime as ort
 
 from trtd.engines.cpu import cpu_facts
+from trtd.model.locate import locate
 from trtd.model.paddle_ptq import PtqOptions, produce_ptq
-from trtd.model.source import locate
 from trtd.quantize.graph import load, save
 from trtd.quantize.imported import ImportedQuantization
 from trtd.quantize.insert_imported import insert_as_paddle, insert_imported

@@ -26,7 +26,7 @@ from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
 from trtd.errors import EngineError
 from trtd.model.convert import to_onnx
 from trtd.model.inspect import read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
 source = locate(model)

@@ -17,7 +17,7 @@ from onnx import helper
 from tests.workshop import SPECS, Workshop, write_image
 from trtd.errors import ModelError
 from trtd.model.inspect import read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 
 Trtd = Callable[..., Any]
 

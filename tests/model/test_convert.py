@@ -17,10 +17,10 @@ from trtd.errors import ConversionError, EnvironmentMissing
 from trtd.model.convert import to_onnx
 from trtd.model.converter import CONVERTER_PYTHON
 from trtd.model.inspect import read_facts
+from trtd.model.locate import locate
 from trtd.model.onnx_file import name_nodes
 from trtd.model.pir import RULES
 from trtd.model.simplify import simplify
-from trtd.model.source import locate
 
 PARITY = 1e-4
 

@@ -12,7 +12,7 @@ from tests.model.conftest import small_onnx
 from trtd.errors import ModelError
 from trtd.model.convert import to_onnx
 from trtd.model.inspect import read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 
 
 def _save(folder: Path, location: str = "weights.bin") -> Path:

@@ -16,7 +16,7 @@ from tests.model.conftest import small_onnx
 from trtd.errors import ModelError
 from trtd.model.facts import ModelFacts, TensorFacts
 from trtd.model.inspect import files_digest, read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 
 _PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -85,7 +85,7 @@ def test_operators_in_subgraphs_count_and_quantization_shows(tmp_path: Path) -> 
 def test_reading_facts_imports_no_heavy_library(pir_models: Path, program_models: Path, onnx_file: Path) -> None:
     """``trtd check`` must answer in a blink."""
     program = (
-        "import sys; from pathlib import Path; from trtd.model.source import locate;"
+        "import sys; from pathlib import Path; from trtd.model.locate import locate;"
         "from trtd.model.inspect import read_facts;"
         "[read_facts(locate(Path(p))) for p in sys.argv[1:]];"
         "print(sorted({'paddle', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)))"

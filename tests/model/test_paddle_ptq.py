@@ -13,8 +13,9 @@ from tests.model.quantized_program import small
 from tests.quantized.models import Array, Imported
 from trtd.errors import ConversionError, DataError, QuantizationError, TrtdError
 from trtd.model.inspect import read_facts
+from trtd.model.locate import locate
 from trtd.model.paddle_ptq import PtqOptions, produce_ptq
-from trtd.model.source import ModelSource, locate
+from trtd.model.source import ModelSource
 
 FEEDS: dict[str, Array] = {
     "image": np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype("float32"),

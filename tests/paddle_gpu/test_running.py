@@ -19,7 +19,7 @@ from trtd.engines.paddle.reference import open_paddle_on_cpu
 from trtd.engines.paddle.script import render_script
 from trtd.engines.paddle.settings import PaddleSettings
 from trtd.engines.paddle.shapes import collect_shape_ranges
-from trtd.model.source import locate
+from trtd.model.locate import locate
 
 need_the_wheel()
 

@@ -15,7 +15,7 @@ from tests.quantize.graphs import INT8, UINT8, kernels, relative_l2, session
 from tests.quantized.models import Array, Imported
 from trtd.errors import ConversionError
 from trtd.model.inspect import read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 from trtd.quantize.graph import load
 from trtd.quantize.imported import QUANTIZATION_FILE, read_quantization
 from trtd.quantize.insert_imported import insert_as_paddle, insert_imported

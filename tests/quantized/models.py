@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trtd.model.locate import locate
 from trtd.model.paddle_ptq import PtqOptions, produce_ptq
-from trtd.model.source import locate
 from trtd.quantize.imported import ImportedQuantization
 from trtd.quantize.paddle_import import convert_quantized
 

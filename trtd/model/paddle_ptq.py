@@ -18,8 +18,9 @@ from trtd.errors import ConversionError, DataError, ModelError, QuantizationErro
 from trtd.model.convert_open import require_importable
 from trtd.model.facts import TensorFacts
 from trtd.model.inspect import read_facts
+from trtd.model.locate import locate
 from trtd.model.paddle_child import Log, run_step
-from trtd.model.source import ModelSource, locate
+from trtd.model.source import ModelSource
 
 Feeds = Iterable[Mapping[str, np.ndarray[Any, Any]]]
 Progress = Callable[[int, int], None]

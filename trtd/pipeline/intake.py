@@ -12,7 +12,8 @@ from trtd.engines.table import BACKENDS
 from trtd.errors import DataError, Diagnostic, ModelError, SpecError
 from trtd.model.facts import ModelFacts
 from trtd.model.inspect import read_facts
-from trtd.model.source import ModelSource, locate
+from trtd.model.locate import locate
+from trtd.model.source import ModelSource
 from trtd.pipeline.bounds import UNBOUNDED, Bounds
 from trtd.pipeline.data_plan import DataPlan, DataQuestion, choose_data
 from trtd.pipeline.faults import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from trtd.engines.opening import EngineFiles
 from trtd.engines.table import BACKENDS
 from trtd.model.inspect import read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 from trtd.pipeline.contracts import (
     ENGINE_FILE,
     FP32_FILE,

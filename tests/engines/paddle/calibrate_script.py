@@ -19,7 +19,7 @@ from trtd.engines.paddle.settings import PaddleSettings, TensorRTSettings
 from trtd.engines.paddle.shapes import collect_shape_ranges
 from trtd.errors import TrtdError
 from trtd.model.inspect import read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 
 MODEL, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
 INPUTS = read_facts(locate(MODEL)).inputs

@@ -21,7 +21,7 @@ from trtd.engines.paddle.settings import PaddlePrecision, PaddleSettings, Tensor
 from trtd.errors import TrtdError
 from trtd.model.facts import TensorFacts
 from trtd.model.inspect import read_facts
-from trtd.model.source import locate
+from trtd.model.locate import locate
 
 DIGITS, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
 SOURCE = locate(DIGITS)

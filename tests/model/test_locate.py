@@ -10,7 +10,8 @@ import pytest
 
 from trtd.errors import ModelError
 from trtd.model.inspect import read_facts
-from trtd.model.source import ModelSource, locate
+from trtd.model.locate import locate
+from trtd.model.source import ModelSource
 
 
 def _copy(model: Path, to: Path) -> Path:
