@@ -106,7 +106,8 @@ def _folder_hint(folder: Path, files: list[Path]) -> str:
     inner = [child for child in files if child.is_dir() and any(child.glob(f"*{s}") for s in _FORMATS)]
     if any(any(True for s in _FORMATS for _ in child.glob(f"*{s}")) for child in inner):
         return f"Did you mean one of its folders: {name_some(inner)}?"
-    return f"Expected NAME.json or NAME.pdmodel with NAME.pdiparams, or NAME.onnx. It holds: {name_some(files) or 'nothing'}."
+    held = name_some(files) or "nothing"
+    return f"Expected NAME.json or NAME.pdmodel with NAME.pdiparams, or NAME.onnx. It holds: {held}."
 
 
 def _may_be_model(file: Path) -> bool:
