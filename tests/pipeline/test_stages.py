@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.workshop import Recorder, Workshop, write_model
 from trtd.calibrate.table import read_table
 from trtd.document import Document
-from trtd.errors import DataError, QuantizationError
+from trtd.errors import DataError, ModelError, QuantizationError
 from trtd.pipeline.contracts import (
     STAGE_FILES,
     BenchInputs,
@@ -184,6 +185,21 @@ def test_reference_keeps_every_output_of_every_item(shop: Workshop) -> None:
     assert value == {"outputs": ["scores"]}
     assert sorted(names_in(out)) == [f"{number:05d}-0.npy" for number in range(8)]
     assert all(np.load(file).shape == (1, 5) for file in out.iterdir())
+
+
+def test_a_model_that_gives_nan_in_fp32_is_told_from_an_engine_that_does(shop: Workshop) -> None:
+    """The author would be sent to change the calibration, which changes nothing."""
+    model = onnx.load(shop.model)
+    last = model.graph.node[-1]
+    scores, last.output[0] = last.output[0], "before"
+    model.graph.node.append(onnx.helper.make_node("Log", ["before"], [scores]))  # of what is negative
+    onnx.save(model, shop.model)
+    work = Bench(shop)
+    taken = work.intake
+    job = ReferenceInputs(source=taken.source, facts=taken.facts, heldout=taken.data.heldout, threads=1)
+    with pytest.raises(ModelError, match="in FP32, gives NaN or infinity in output 'scores'") as caught:
+        work.run(reference, job)
+    assert caught.value.where.endswith(".png")
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
