@@ -11,6 +11,7 @@ from typing import Literal
 from trtd.engines.cpu import cpu_facts
 from trtd.engines.gpu import gpus
 from trtd.engines.hardware import release, rtx_convolves_int8
+from trtd.engines.paddle.library import tensorrt_library
 from trtd.engines.tensorrt.flavours import FLAVOURS, Flavour
 from trtd.errors import EnvironmentMissing
 
@@ -35,7 +36,7 @@ class Backend:
         always_tf32: computes FP32 as TF32, whatever the spec says.
         fingerprint: properties of the device that change what is built, as text.
         device: what the device is called.
-        missing: what keeps this machine from building for those capabilities; ``None`` if nothing does.
+        missing: what keeps this machine from building in a precision for those capabilities; ``None`` if nothing does.
         unverifiable: what keeps it from running the engine; empty if nothing does.
         builds_on: UUIDs of the GPUs that building takes; none on a CPU, and where it is done ahead of time.
         runs_on: UUID of the GPU that the engine runs on here; empty on a CPU, and where no GPU fits.
@@ -50,7 +51,7 @@ class Backend:
     always_tf32: bool
     fingerprint: Callable[[Capabilities], dict[str, str]]
     device: Callable[[], str]
-    missing: Callable[[Capabilities], EnvironmentMissing | None]
+    missing: Callable[[Capabilities, str], EnvironmentMissing | None]
     unverifiable: Callable[[Capabilities], str]
     builds_on: Callable[[Capabilities], tuple[str, ...]]
     runs_on: Callable[[Capabilities], str]
@@ -69,6 +70,11 @@ def _paddle_fingerprint() -> dict[str, str]:
         return {"machine": platform.machine()}
     here = gpus()
     return {"gpu": f"{here.found[0].name} ({here.found[0].capability})", "driver": here.driver}
+
+
+def _paddle_missing(precision: str) -> EnvironmentMissing | None:
+    """Paddle has fp32 everywhere, and everything else on GPUs alone."""
+    return None if precision == "fp32" else paddle_gpu_missing(f"target paddle in {precision}")
 
 
 def paddle_on_gpu() -> bool:
@@ -116,7 +122,7 @@ def _tensorrt(flavour: Flavour) -> Backend:
         always_tf32=flavour.target == "tensorrt-rtx",
         fingerprint=lambda capabilities: _gpu_fingerprint(flavour, capabilities),
         device=_gpu_name,
-        missing=lambda capabilities: _gpu_missing(flavour, capabilities),
+        missing=lambda capabilities, precision: _gpu_missing(flavour, capabilities),
         unverifiable=_gpu_unverifiable,
         builds_on=lambda capabilities: _gpus_to_build_on(flavour, capabilities),
         runs_on=_gpu_to_run_on,
@@ -187,7 +193,7 @@ BACKENDS: dict[str, Backend] = {
         always_tf32=False,
         fingerprint=_cpu_fingerprint,
         device=lambda: cpu_facts().model,
-        missing=lambda capabilities: None,
+        missing=lambda capabilities, precision: None,
         unverifiable=lambda capabilities: "",
         builds_on=lambda capabilities: (),
         runs_on=lambda capabilities: "",
@@ -203,7 +209,7 @@ BACKENDS: dict[str, Backend] = {
         always_tf32=False,
         fingerprint=lambda capabilities: _paddle_fingerprint(),
         device=lambda: _gpu_name() if paddle_on_gpu() else cpu_facts().model,
-        missing=lambda capabilities: None,
+        missing=lambda capabilities, precision: _paddle_missing(precision),
         unverifiable=lambda capabilities: "",
         builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
         runs_on=lambda capabilities: _paddle_gpu(),
@@ -216,9 +222,9 @@ BACKENDS: dict[str, Backend] = {
         symmetric=True,
         native_fp16=True,
         always_tf32=True,
-        fingerprint=lambda capabilities: _paddle_fingerprint(),
+        fingerprint=lambda capabilities: _paddle_fingerprint() | {"tensorrt": tensorrt_library() or "not found"},
         device=_gpu_name,
-        missing=lambda capabilities: paddle_gpu_missing("paddle-tensorrt"),
+        missing=lambda capabilities, precision: paddle_gpu_missing("target paddle-tensorrt"),
         unverifiable=_gpu_unverifiable,
         builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
         runs_on=lambda capabilities: _paddle_gpu(),

@@ -179,15 +179,25 @@ class PaddlePrepareInputs(PaddleInputs):
 
 class PaddleCalibrateInputs(PaddleInputs):
     prepared: Path
+    model_digest: str
     calibration: Feed
     batch: int
 
 
 class PaddleTables(Document):
-    """What calibration by TensorRT left: the tables, and what they were made of."""
+    """What calibration by TensorRT left: the tables, and what they are of.
 
+    Attributes:
+        model_digest: of model and parameters.
+        set_digest: of the calibration set.
+        samples: how many items it has.
+        settings: what Paddle was told, with the versions of Paddle and TensorRT that did it.
+    """
+
+    model_digest: str
     set_digest: str
     samples: int
+    settings: PaddleSettings
     tables: tuple[PaddleTable, ...]
 
 

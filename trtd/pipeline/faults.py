@@ -20,6 +20,16 @@ from trtd.spec.lines import key_lines, line_of
 from trtd.spec.paths import how_to_allow, is_inside
 from trtd.spec.relations import CALIBRATE, NOT_CALIBRATED
 from trtd.spec.schema import Spec
+from trtd.spec.section import changed
+
+NOT_OF_PIR = {
+    "convert_to_mixed_precision": "leave it out: the predictor converts when it loads",
+    "use_static": "leave it out: engines are always kept in a PIR program",
+    "max_batch_size": "leave it out: max in [model.inputs] bounds the batch",
+    "collect_shape_range_info": "leave it out: paddle.tensorrt.convert collects shapes by itself, of [model.inputs]",
+    "exp_disable_tensorrt_subgraph": "name operators in exp_disable_tensorrt_ops: pd_op.NAME",
+}
+"""Options of ``[engine.paddle]`` that nothing reads for a PIR program, and what to do."""
 
 
 def refuse_files_outside(source: ModelSource, roots: Sequence[Path]) -> None:
@@ -137,21 +147,21 @@ def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, st
         hint = "export it with FLAGS_enable_pir_api=0, which gives a .pdmodel; or install Paddle 3"
         yield "model.path", f"is a PIR program (.json), at which Paddle {release[0]}.{release[1]} crashes", hint
     yield from _paddle_hardware(spec)
-    given = spec.engine.paddle.use_calib_mode
+    given, scaled = spec.engine.paddle.use_calib_mode, facts.quantized or spec.quantization.producer == "paddle-ptq"
     if target == "paddle-tensorrt" and int8:
-        if given is False and not facts.quantized:
+        if given is False and not scaled:
             hint = "leave use_calib_mode out: a float model must be calibrated; or give a quantized model"
             what = "is false for a float model: Paddle would run it in FP32 and not say so"
             yield "engine.paddle.use_calib_mode", what, hint
-        if given is True and facts.quantized:
+        if given is True and scaled:
             hint = "leave use_calib_mode out: a quantized model has its own scales"
             yield "engine.paddle.use_calib_mode", "is true for a quantized model: Paddle would calibrate it anew", hint
         if pir and not facts.quantized:
             hint = "export it with FLAGS_enable_pir_api=0, which gives a .pdmodel; or quantize it with Paddle"
             yield "model.path", "is a PIR program (.json), for which TensorRT in Paddle has no calibration", hint
-    if pir and spec.engine.paddle.convert_to_mixed_precision:
-        hint = "leave it out: the predictor converts when it loads"
-        yield "engine.paddle.convert_to_mixed_precision", "is for .pdmodel programs; this is PIR (.json)", hint
+    for option in changed(spec.engine.paddle) if pir else ():
+        if option in NOT_OF_PIR:
+            yield f"engine.paddle.{option}", "is for .pdmodel programs; this is PIR (.json)", NOT_OF_PIR[option]
 
 
 def _paddle_hardware(spec: Spec) -> Iterator[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from trtd.calibrate.table import read_table
@@ -56,15 +57,15 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
     return report
 
 
-def _origin(intake: Intake, engine: MadeEngine) -> tuple[str, ...]:
-    """Where INT8 has its scales from, if not from trtd's calibration."""
-    if engine.notes:
-        return engine.notes
-    if engine.quantized is not None:
-        return ("Scales are those that Paddle's post-training quantization found.",)
+def _origin(intake: Intake, engine: MadeEngine) -> Iterator[str]:
+    """How the engine was made, and where INT8 has its scales from if not from trtd's calibration."""
+    yield from engine.notes
+    if engine.quantized is not None and intake.spec.quantization.producer == "paddle-ptq":
+        yield "Scales are those that Paddle's post-training quantization found."
+    elif engine.quantized is not None:
+        yield f"Scales are those of {engine.quantized.source.model_file}, the spec's quantized_model."
     if intake.facts.quantized:
-        return ("The model is quantized: scales are its own, and it is judged by its own run in Paddle.",)
-    return ()
+        yield "The model is quantized: scales are its own, and it is judged by its own run in Paddle."
 
 
 def write_report(intake: Intake, engine: MadeEngine, report: Report, folder: Path) -> None:

@@ -40,14 +40,13 @@ def settings_of(intake: Intake, facts: ModelFacts, precision: Precision) -> Padd
 
 def _tensorrt(intake: Intake, facts: ModelFacts, precision: Precision) -> TensorRTSettings:
     paddle = intake.spec.engine.paddle
-    given = paddle.use_calib_mode
     collected = SHAPE_RANGE_FILE if paddle.collect_shape_range_info else ""
     return TensorRTSettings(
         workspace_size=paddle.workspace_size,
         max_batch_size=paddle.max_batch_size or max(1, intake.max_batch),
         min_subgraph_size=paddle.min_subgraph_size,
         use_static=paddle.use_static,
-        use_calib_mode=precision == "int8" and (not facts.quantized if given is None else given),
+        use_calib_mode=precision == "int8" and not facts.quantized,  # a spec that says otherwise is refused
         use_cuda_graph=paddle.use_cuda_graph,
         shapes={} if collected else _shapes(intake),
         shape_range_file=collected,

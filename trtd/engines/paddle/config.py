@@ -5,9 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trtd.engines.paddle.predictor import gist
+from trtd.engines.paddle.predictor import PaddleRunner, gist
 from trtd.engines.paddle.settings import Call, InFolder, PaddleSettings, Precision, calls
 from trtd.errors import EngineError, EnvironmentMissing, TrtdError
+
+
+def make_runner(
+    module: Any, settings: PaddleSettings, folder: Path, *, cache: Path | None = None, log: bool = False
+) -> PaddleRunner:
+    """A predictor with these settings; arguments and errors as of :func:`make_config`, and those of the runner."""
+    config = make_config(module, settings, folder, cache=cache, log=log)
+    model = folder / settings.model_file
+    engines = model.with_suffix("") if settings.converted else None
+    return PaddleRunner(module, config, settings.inputs, str(model), engines=engines)
 
 
 def make_config(
