@@ -53,7 +53,7 @@ def test_no_driver_a_lost_gpu_and_no_package_are_told_apart(gpus_here: Place, mo
     assert gpus().reason == "the NVIDIA driver says: GPU is lost"
     monkeypatch.setitem(sys.modules, "pynvml", None)
     gpu._ask.cache_clear()
-    assert gpus().reason == "the package nvidia-ml-py is not installed"
+    assert gpus().reason == "nvidia-ml-py, which finds them, is not installed: pip install nvidia-ml-py"
 
 
 def test_a_gpu_that_comes_or_goes_is_seen_without_a_restart(

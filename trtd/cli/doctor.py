@@ -22,7 +22,8 @@ EVERYTHING = "imports"  # stands for all packages where one of them takes the pr
 ESSENTIAL = ("onnxruntime", "onnx", "onnx-ir", "fast-histogram")
 ADVICE = {
     "paddlepaddle": "pip install 'trtd[cpu]'; without it only ONNX models can be built",
-    "paddle2onnx": "pip install 'trtd[cpu]' on Python 3.10 to 3.12; on 3.13 set TRTD_CONVERTER_PYTHON, see the README",
+    "paddle2onnx": "pip install paddle2onnx==2.1.0 packaging setuptools on Python 3.10 to 3.12; on 3.13 set "
+    "TRTD_CONVERTER_PYTHON, see the README; Paddle's own targets do without",
 }
 
 
@@ -62,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
         screen.line(f"8-bit dot products (VNNI): {vnni}")
         _show_devices(screen)
         if paddle is not None:
-            screen.line(
-                f"Paddle: {paddle['words']}{': ' if paddle['tensorrt_missing'] else ''}{paddle['tensorrt_missing']}"
-            )
+            screen.line(f"Paddle: {paddle['words']}")
         screen.line("packages:")
         width = max(len(package["name"]) for package in packages)
         for package in packages:
@@ -85,7 +84,7 @@ def _targets() -> dict[str, dict[str, str]]:
     from trtd.engines.tensorrt.flavours import FLAVOURS
     from trtd.spec.fields import COMMON_PRECISIONS, OWN_PRECISIONS, TARGETS
 
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for target in TARGETS:
         backend = BACKENDS[target]
         ahead = FLAVOURS[target].capabilities if target in FLAVOURS else ()

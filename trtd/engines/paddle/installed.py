@@ -35,7 +35,7 @@ class InstalledPaddle(Document):
         found = (
             f"finds TensorRT {self.tensorrt_found}" if self.tensorrt_found else f"finds none: {self.tensorrt_missing}"
         )
-        return f"{self.version}, built with GPUs and TensorRT {self.tensorrt}; {found}"
+        return f"{self.version}, built with GPUs and TensorRT {self.tensorrt}; finds {found}"
 
 
 def installed_paddle(module: Any) -> InstalledPaddle:
