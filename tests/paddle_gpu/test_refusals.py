@@ -109,6 +109,7 @@ def test_without_libnvinfer(asks: str, inference: Any, folder: Path) -> None:
     assert "LD_LIBRARY_PATH" in told.hint
 
 
+@pytest.mark.usefixtures("inference")  # which imports paddle without its warning that there is no GPU
 def test_what_only_a_gpu_brings_out_stands_in_the_library() -> None:
     """A mark that Paddle never writes would recognize nothing, and tables of another name would never be found."""
     import paddle
