@@ -244,7 +244,10 @@ def test_calibration_by_tensorrt(works: Workshop, paddle_gpu: Place, trtd: Trtd,
     assert (settings.precision, settings.tensorrt.use_calib_mode) == ("Int8", True)
     assert (settings.tensorrt.max_batch_size, settings.tensorrt.min_subgraph_size) == (4, 5)
     assert settings.tensorrt_version == "8.5.3"
-    assert 'name: "image"' in (folder / settings.tensorrt.shape_range_file).read_text()
+    collected = (folder / settings.tensorrt.shape_range_file).read_text()
+    image = next(part for part in collected.split("shape_range_info") if '"image"' in part)
+    batches = {kind: image.partition(f"{kind}_shape: ")[2].split()[0] for kind in ("min", "max", "opt")}
+    assert batches == {"min": "1", "max": "4", "opt": "2"}  # of the spec, and of the data
     said = (folder / "run.py").read_text()
     for words in (
         "use_cuda_graph=True",

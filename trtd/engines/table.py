@@ -74,12 +74,12 @@ def _paddle_fingerprint() -> dict[str, str]:
 
 def _paddle_missing(precision: str) -> EnvironmentMissing | None:
     """Paddle has fp32 everywhere, and everything else on GPUs alone."""
-    return None if precision == "fp32" else paddle_gpu_missing(f"target paddle in {precision}")
+    return None if precision == "fp32" else paddle_gpu_missing("paddle", f" in {precision}")
 
 
 def paddle_on_gpu() -> bool:
     """Whether Paddle can run on a GPU here: the package with GPUs is installed, and there is one."""
-    return paddle_gpu_missing("paddle") is None
+    return paddle_gpu_missing("paddle", "") is None
 
 
 def _paddle_gpu() -> str:
@@ -97,16 +97,16 @@ def paddle_release() -> tuple[int, int] | None:
     return None
 
 
-def paddle_gpu_missing(target: str) -> EnvironmentMissing | None:
+def paddle_gpu_missing(target: str, how: str) -> EnvironmentMissing | None:
     """What keeps Paddle from running on a GPU here."""
     try:
         version(PADDLE_GPU)
     except PackageNotFoundError:
         hint = "pip install paddlepaddle-gpu in the place of paddlepaddle: docs/how-to/verify-on-your-gpu.md"
-        return EnvironmentMissing(f"{target} needs {PADDLE_GPU}", hint=hint, where=target)
+        return EnvironmentMissing(f"target {target}{how} needs {PADDLE_GPU}", hint=hint, where=target)
     here = gpus()
     if not here.found:
-        what = f"{target} runs on a GPU, and there is none here: {here.reason}"
+        what = f"target {target}{how} runs on a GPU, and there is none here: {here.reason}"
         return EnvironmentMissing(what, hint="build where one is", where=target)
     return None
 
@@ -224,7 +224,7 @@ BACKENDS: dict[str, Backend] = {
         always_tf32=True,
         fingerprint=lambda capabilities: _paddle_fingerprint() | {"tensorrt": tensorrt_library() or "not found"},
         device=_gpu_name,
-        missing=lambda capabilities, precision: paddle_gpu_missing("target paddle-tensorrt"),
+        missing=lambda capabilities, precision: paddle_gpu_missing("paddle-tensorrt", ""),
         unverifiable=_gpu_unverifiable,
         builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
         runs_on=lambda capabilities: _paddle_gpu(),

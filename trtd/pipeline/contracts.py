@@ -168,12 +168,14 @@ class PaddlePrepareInputs(PaddleInputs):
     Attributes:
         mixed: convert the weights in the file to the precision of the settings.
         shapes_of: data to collect the shapes of all tensors on; ``None`` to collect none.
+        profiles: smallest and largest shapes of the inputs, which are among those collected.
     """
 
     source: ModelSource
     facts: ModelFacts
     mixed: bool
     shapes_of: Feed | None
+    profiles: dict[str, Profile]
     batch: int
 
 

@@ -94,6 +94,7 @@ def _prepare(intake: Intake, runner: StageRunner, settings: PaddleSettings) -> P
         settings=settings,
         mixed=intake.spec.engine.paddle.convert_to_mixed_precision and settings.precision in ("Half", "Bfloat16"),
         shapes_of=(intake.data.calibration or intake.data.heldout) if collects else None,
+        profiles=intake.profiles,
         batch=intake.batch,
     )
     return runner.run("paddle-prepare", inputs)

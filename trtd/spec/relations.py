@@ -82,13 +82,14 @@ def metric_gates_with_metric(verify: VerifySection) -> Iterator[Fault]:
             yield Fault(("gates", key), "is a gate on verify.metric, which is not set", hint)
 
 
-@relation("engine.precision", "calibration", "verify.data")
+@relation("engine.precision", "engine.target", "calibration", "verify.data")
 def data_to_judge_on(spec: Spec) -> Iterator[Fault]:
     """Without any data no gate can compare anything. int8 is told of calibration first, which holds items out."""
     section = spec.calibration
     if spec.verify.data is not None or (section is not None and section.data is not None):
         return
-    if "int8" in spec.engine.precisions and (section is None or section.table is None):
+    int8 = "int8" in spec.engine.precisions and spec.engine.targets != ("paddle",)  # which has none, and is told so
+    if int8 and (section is None or section.table is None):
         yield Fault(("calibration",) if section is None else ("calibration", "data"), NOT_CALIBRATED, CALIBRATE)
         return
     hint = 'add [verify] with data = "../data/*.png"'

@@ -90,7 +90,8 @@ def test_the_script_makes_the_same_calls(case: str) -> None:
     """It is the engine for who uses Paddle alone: another option there would be another engine."""
     text = render_script(CASES[case], "run.py")
     ast.parse(text)
-    said = [m for m in re.findall(r"^config\.(\w+)\(", text, re.MULTILINE) if m != "set_optim_cache_dir"]
+    here = {"set_optim_cache_dir", "set_cpu_math_library_num_threads"}  # depend on the machine, not on the engine
+    said = [m for m in re.findall(r"^config\.(\w+)\(", text, re.MULTILINE) if m not in here]
     assert said == methods(case)
     assert text.count("\n") < 35
 

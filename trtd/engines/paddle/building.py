@@ -25,8 +25,14 @@ def build_engines(module: Any, settings: PaddleSettings, folder: Path, feeds: Ar
     where = str(folder / settings.model_file)
     tables = tables_in(folder / OPT_CACHE)
     refuse_foreign(folder / OPT_CACHE, settings.tensorrt_version)
-    runner = make_runner(module, settings, folder, log=True)
-    runner.run(feeds)
+    try:
+        runner = make_runner(module, settings, folder, log=True)
+        runner.run(feeds)
+    except EngineError as error:
+        if settings.tensorrt is None or not settings.tensorrt.shapes:
+            raise
+        hint = "if it is about shapes inside of the model: collect_shape_range_info = true in [engine.paddle]"
+        raise EngineError(error.message, where=where, hint=hint) from error
     runner.close()
     if made := sorted(tables_in(folder / OPT_CACHE) - tables):
         raise EngineError(

@@ -20,13 +20,14 @@ from trtd.engines.paddle.tables import refuse_foreign
 from trtd.errors import RegistryError
 
 
-def open_paddle(folder: Path, digests: Mapping[str, str], *, cache: Path) -> PaddleRunner:
+def open_paddle(folder: Path, digests: Mapping[str, str], *, cache: Path, threads: int | None = None) -> PaddleRunner:
     """Load an engine.
 
     Args:
         digests: ``sha256:…`` of each of its files. They are compared first: TensorRT engines are code.
         cache: where Paddle may write. Tables and engines are copied there: with TensorRT, Paddle makes a folder and
             writes engines anew where the GPU or TensorRT is another.
+        threads: on a CPU.
 
     Raises:
         RegistryError: the bytes are not those of ``digests``.
@@ -38,7 +39,7 @@ def open_paddle(folder: Path, digests: Mapping[str, str], *, cache: Path) -> Pad
     settings = read_settings(folder)
     module = paddle_inference(str(folder))
     if settings.tensorrt is None or settings.converted:
-        return make_runner(module, settings, folder)
+        return make_runner(module, settings, folder, threads=threads)
     here = installed_paddle(module)
     refuse_foreign(folder / OPT_CACHE, here.tensorrt_found)
     on = [f"{gpu.name} {gpu.capability}" for gpu in gpus().found[:1]]
