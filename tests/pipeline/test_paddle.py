@@ -403,6 +403,34 @@ def test_what_paddle_would_ignore_is_a_fault_of_the_spec(
     assert said in fault.message
 
 
+def test_a_calibration_batch_that_the_engine_does_not_take_is_a_fault_of_the_spec(
+    works: Workshop, paddle_gpu: Place
+) -> None:
+    """TensorRT would refuse it in the middle of a calibration."""
+    paddle_gpu()
+    path = spec(works, "paddle-tensorrt", '"int8"')
+    path.write_text(path.read_text().replace("batch = 2", "batch = 8"))
+    with pytest.raises(SpecError, match="is 8, and the engine takes batches of 1 to 4"):
+        works.build(path)
+
+
+@pytest.mark.parametrize("option", ["use_static", "collect_shape_range_info", "convert_to_mixed_precision"])
+def test_an_option_that_a_pir_program_does_not_know_is_a_fault_of_the_spec(
+    option: str, own: Workshop, paddle_gpu: Place
+) -> None:
+    """Nothing reads it, so nothing would come of it."""
+    paddle_gpu()
+    shutil.copytree(PIR, own.folder / "digits")
+    target = "paddle" if option.startswith("convert") else "paddle-tensorrt"
+    path = own.spec(
+        model='path = "../digits/model"',
+        precision=f'"fp16"\ntarget = "{target}"\n[engine.paddle]\n{option} = true',
+        calibration='data = "../digits/calibration.npy"',
+    )
+    with pytest.raises(SpecError, match=f"engine.paddle.{option}: is for .pdmodel programs"):
+        own.build(path)
+
+
 @pytest.mark.parametrize("target", ["paddle", "paddle-tensorrt"])
 def test_params_of_another_model_are_refused(target: str, works: Workshop, paddle_gpu: Place) -> None:
     """Where shapes happen to agree, Paddle would compute with them."""

@@ -124,7 +124,7 @@ def patch(module: Any) -> None:
     module.Config, module.create_predictor = Config, create_predictor
     module.get_trt_compile_version = lambda: (0, 0, 0) if _fault("no-tensorrt") else (8, 5, 3)
     module.get_trt_runtime_version = load_tensorrt
-    paddle.is_compiled_with_cuda = lambda: True
+    paddle.is_compiled_with_cuda = paddle.device.is_compiled_with_cuda = lambda: True  # paddle takes it from there
 
 
 class Predictor:

@@ -129,11 +129,14 @@ def unservable(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnosti
     return faults
 
 
-def unservable_by_paddle(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnostic]:
+def unservable_by_paddle(
+    spec: Spec, facts: ModelFacts, profiles: Mapping[str, Profile], spec_file: Path
+) -> list[Diagnostic]:
     """What Paddle would do in silence, or crash at, and not what the spec asks for."""
     if spec.engine.only_target not in PADDLE:
         return []
-    return [Diagnostic(str(spec_file), None, *fault) for fault in _paddle_faults(spec, facts)]
+    faults = [*_paddle_faults(spec, facts), *_paddle_batch(spec, facts, profiles)]
+    return [Diagnostic(str(spec_file), None, *fault) for fault in faults]
 
 
 def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, str]]:
@@ -162,6 +165,18 @@ def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, st
     for option in changed(spec.engine.paddle) if pir else ():
         if option in NOT_OF_PIR:
             yield f"engine.paddle.{option}", "is for .pdmodel programs; this is PIR (.json)", NOT_OF_PIR[option]
+
+
+def _paddle_batch(spec: Spec, facts: ModelFacts, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str, str]]:
+    """TensorRT builds for batches of ``profiles``, and calibrates with what is fed."""
+    if spec.engine.only_target != "paddle-tensorrt" or "int8" not in spec.engine.precisions or facts.quantized:
+        return
+    batch, taken = spec.calibration.batch if spec.calibration else 1, [p for p in profiles.values() if p.max]
+    low, high = max((p.min[0] for p in taken), default=1), min((p.max[0] for p in taken), default=1)
+    leaves_open = any(tensor.shape and tensor.shape[0] is None for tensor in facts.inputs)
+    if leaves_open and not low <= batch <= high:
+        what = f"is {batch}, and the engine takes batches of {low} to {high}"
+        yield "calibration.batch", what, "change it, or min and max in [model.inputs]"
 
 
 def _paddle_hardware(spec: Spec) -> Iterator[tuple[str, str, str]]:

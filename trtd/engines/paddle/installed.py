@@ -33,7 +33,7 @@ class InstalledPaddle(Document):
         if not self.tensorrt:
             return f"{self.version}, built with GPUs, without TensorRT"
         found = (
-            f"finds TensorRT {self.tensorrt_found}" if self.tensorrt_found else f"finds none: {self.tensorrt_missing}"
+            f"finds TensorRT {self.tensorrt_found}" if self.tensorrt_found else f"none: {self.tensorrt_missing}"
         )
         return f"{self.version}, built with GPUs and TensorRT {self.tensorrt}; finds {found}"
 
