@@ -32,9 +32,7 @@ class InstalledPaddle(Document):
             return f"{self.version}, built for CPUs"
         if not self.tensorrt:
             return f"{self.version}, built with GPUs, without TensorRT"
-        found = (
-            f"finds TensorRT {self.tensorrt_found}" if self.tensorrt_found else f"none: {self.tensorrt_missing}"
-        )
+        found = f"TensorRT {self.tensorrt_found}" if self.tensorrt_found else f"none: {self.tensorrt_missing}"
         return f"{self.version}, built with GPUs and TensorRT {self.tensorrt}; finds {found}"
 
 
