@@ -33,7 +33,7 @@ class Backend:
         compiles: the engine is compiled from the graph in its precision; else it is that graph.
         symmetric: activations are int8 with zero point 0, whatever the spec says.
         native_fp16: computes FP16 as such, so that FP16 should be faster than FP32.
-        always_tf32: computes FP32 as TF32, whatever the spec says.
+        always_tf32: whether it computes FP32 as TF32 here, whatever the spec says.
         fingerprint: properties of the device that change what is built, as text.
         device: what the device is called.
         missing: what keeps this machine from building in a precision for those capabilities; ``None`` if nothing does.
@@ -48,7 +48,7 @@ class Backend:
     compiles: bool
     symmetric: bool
     native_fp16: bool
-    always_tf32: bool
+    always_tf32: Callable[[], bool]
     fingerprint: Callable[[Capabilities], dict[str, str]]
     device: Callable[[], str]
     missing: Callable[[Capabilities, str], EnvironmentMissing | None]
@@ -70,6 +70,11 @@ def _paddle_fingerprint() -> dict[str, str]:
         return {"machine": platform.machine()}
     here = gpus()
     return {"gpu": f"{here.found[0].name} ({here.found[0].capability})", "driver": here.driver}
+
+
+def _paddle_tf32() -> bool:
+    """Paddle lets cuBLAS and cuDNN do so on every GPU that can. Source: ``phi/backends/context_pool.cc``."""
+    return paddle_on_gpu() and release(gpus().found[0].capability) >= (8, 0)
 
 
 def _paddle_missing(precision: str) -> EnvironmentMissing | None:
@@ -119,7 +124,7 @@ def _tensorrt(flavour: Flavour) -> Backend:
         compiles=True,
         symmetric=True,
         native_fp16=True,
-        always_tf32=flavour.target == "tensorrt-rtx",
+        always_tf32=lambda: flavour.target == "tensorrt-rtx",
         fingerprint=lambda capabilities: _gpu_fingerprint(flavour, capabilities),
         device=_gpu_name,
         missing=lambda capabilities, precision: _gpu_missing(flavour, capabilities),
@@ -190,7 +195,7 @@ BACKENDS: dict[str, Backend] = {
         compiles=False,
         symmetric=False,
         native_fp16=False,
-        always_tf32=False,
+        always_tf32=lambda: False,
         fingerprint=_cpu_fingerprint,
         device=lambda: cpu_facts().model,
         missing=lambda capabilities, precision: None,
@@ -206,7 +211,7 @@ BACKENDS: dict[str, Backend] = {
         compiles=True,
         symmetric=True,
         native_fp16=True,
-        always_tf32=False,
+        always_tf32=_paddle_tf32,
         fingerprint=lambda capabilities: _paddle_fingerprint(),
         device=lambda: _gpu_name() if paddle_on_gpu() else cpu_facts().model,
         missing=lambda capabilities, precision: _paddle_missing(precision),
@@ -221,7 +226,7 @@ BACKENDS: dict[str, Backend] = {
         compiles=True,
         symmetric=True,
         native_fp16=True,
-        always_tf32=True,
+        always_tf32=lambda: True,
         fingerprint=lambda capabilities: _paddle_fingerprint() | {"tensorrt": tensorrt_library() or "not found"},
         device=_gpu_name,
         missing=lambda capabilities, precision: paddle_gpu_missing("paddle-tensorrt", ""),

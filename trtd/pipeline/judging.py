@@ -36,7 +36,7 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
         baselines=engine.baselines,
         unverifiable=unverifiable,
         engine_bytes=engine.files.size_bytes,
-        tf32=BACKENDS[plan.target].always_tf32 or intake.spec.engine.tensorrt.tf32,
+        tf32=BACKENDS[plan.target].always_tf32() or intake.spec.engine.tensorrt.tf32,
         kernels=runner.registry.private / "cache",
         reference=engine.reference,
         reference_name=reference_name(intake.facts.format) + (", quantized" if intake.facts.quantized else ""),
