@@ -43,7 +43,7 @@ def open_paddle(folder: Path, digests: Mapping[str, str], *, cache: Path, thread
     here = installed_paddle(module)
     refuse_foreign(folder / OPT_CACHE, here.tensorrt_found)
     on = [f"{gpu.name} {gpu.capability}" for gpu in gpus().found[:1]]
-    return make_runner(module, settings, folder, cache=_copied(folder, digests, [here.words, *on], cache))
+    return make_runner(module, settings, folder, cache=writable_copy(folder, digests, [here.words, *on], cache))
 
 
 def read_settings(folder: Path) -> PaddleSettings:
@@ -55,7 +55,7 @@ def read_settings(folder: Path) -> PaddleSettings:
         raise RegistryError("the settings of the engine cannot be read", where=str(folder), hint=hint) from error
 
 
-def _copied(folder: Path, digests: Mapping[str, str], here: Sequence[str], cache: Path) -> Path:
+def writable_copy(folder: Path, digests: Mapping[str, str], here: Sequence[str], cache: Path) -> Path:
     """A writable copy of tables and engines, one for this engine, this Paddle, this TensorRT and this GPU.
 
     Paddle's own keys know neither weights nor data, nor what it runs on.
