@@ -71,13 +71,14 @@ def _origin(intake: Intake, engine: MadeEngine) -> Iterator[str]:
 def write_report(intake: Intake, engine: MadeEngine, report: Report, folder: Path) -> None:
     """Write ``report.json`` and ``report.html``."""
     table = read_table(engine.table) if engine.table else None
+    by_paddle = intake.data.calibration if engine.paddle_tables else None
     calibration, times = intake.spec.calibration, report.device_times
     symmetric = BACKENDS[report.target].symmetric
     facts = {
         "method": calibration.method if calibration and table else None,
         "activation": "int8" if symmetric or intake.spec.quantization.activation == "int8" else "uint8",
         "model digest": intake.facts.digest,
-        "calibration set": table.set_digest if table else "none",
+        "calibration set": table.set_digest if table else by_paddle.digest if by_paddle else "none",
         "held-out set": intake.data.heldout.digest,
         "device": times.gpu if times else BACKENDS[report.target].device(),
     }
