@@ -403,6 +403,24 @@ def test_what_paddle_would_ignore_is_a_fault_of_the_spec(
     assert said in fault.message
 
 
+@pytest.mark.parametrize(
+    ("target", "precision", "capability", "others"),
+    [
+        ("paddle", "bf16", "7.5", "it has fp32, fp16"),
+        ("paddle-tensorrt", "int8", "6.0", "it has fp32, fp16"),
+        ("paddle-tensorrt", "fp16", "6.1", "it has fp32, int8"),
+    ],
+)
+def test_a_precision_that_the_gpu_has_not_is_a_fault_of_the_spec(
+    target: str, precision: str, capability: str, others: str, works: Workshop, paddle_gpu: Place
+) -> None:
+    """The guide says to look first; TensorRT would take another precision, and Paddle end in the middle."""
+    paddle_gpu(capability=capability)
+    with pytest.raises(SpecError, match=f"{precision} does not exist on compute capability {capability}") as told:
+        works.build(spec(works, target, f'"{precision}"'))
+    assert others in told.value.diagnostics[0].hint
+
+
 def test_a_calibration_batch_that_the_engine_does_not_take_is_a_fault_of_the_spec(
     works: Workshop, paddle_gpu: Place
 ) -> None:

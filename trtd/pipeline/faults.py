@@ -15,7 +15,7 @@ from trtd.errors import Diagnostic, ModelError
 from trtd.model.facts import ModelFacts
 from trtd.model.source import ModelSource
 from trtd.plan.shapes import Profile
-from trtd.spec.fields import COMMON_PRECISIONS, PADDLE
+from trtd.spec.fields import COMMON_PRECISIONS, OWN_PRECISIONS, PADDLE
 from trtd.spec.lines import key_lines, line_of
 from trtd.spec.paths import how_to_allow, is_inside
 from trtd.spec.relations import CALIBRATE, NOT_CALIBRATED
@@ -180,12 +180,16 @@ def _paddle_batch(spec: Spec, facts: ModelFacts, profiles: Mapping[str, Profile]
 
 
 def _paddle_hardware(spec: Spec) -> Iterator[tuple[str, str, str]]:
-    """Whether the GPU supports the precision, which the guide asks to check first."""
-    for capability in gpus().capabilities[:1] if spec.engine.only_target == "paddle-tensorrt" else ():
+    """Whether the GPU supports the precision, which the guide asks to check first; of Paddle's own kernels, bf16."""
+    asked = spec.engine.precisions
+    if spec.engine.only_target == "paddle":
+        asked = tuple(precision for precision in asked if precision == "bf16")
+    for capability in gpus().capabilities[:1]:
         support = hardware("paddle-tensorrt", "", capability).support
-        for precision in spec.engine.precisions:
+        for precision in asked:
             if support.get(precision) == "absent":
-                others = [p for p in COMMON_PRECISIONS if p != precision and support.get(p) != "absent"]
+                known = OWN_PRECISIONS.get(spec.engine.only_target, COMMON_PRECISIONS)
+                others = [p for p in known if p != precision and support.get(p) != "absent"]
                 what = f"{precision} does not exist on compute capability {capability}"
                 yield "engine.precision", what, f"it has {', '.join(others)}"
 
