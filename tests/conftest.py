@@ -180,9 +180,9 @@ def paddle_gpu(gpus_here: Callable[..., None], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(STAND_IN_GPU), str(SOURCE)]))
 
-    def place(fault: str = "") -> None:
+    def place(fault: str = "", capability: str = "8.6") -> None:
         monkeypatch.setenv("STAND_IN_PADDLE_FAULT", fault)
-        gpus_here("8.6")
+        gpus_here(capability)
 
     place()
     return place

@@ -270,11 +270,15 @@ def test_verify_refuses_a_tampered_engine(shop: Workshop, trtd: Trtd) -> None:
 def test_doctor_exits_4_when_nothing_can_be_built(trtd: Trtd, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation would pass for a sound one: even a probe that crashed said ok."""
     package = {"version": None, "purpose": "all", "error": "the worker died of SIGILL"}
-    monkeypatch.setattr("trtd.cli.doctor._probe", lambda: [{"name": "imports", **package}])
+    monkeypatch.setattr(
+        "trtd.cli.doctor._probe", lambda: {"packages": [{"name": "imports", **package}], "paddle": None}
+    )
     ran = trtd("doctor", "--json")
     assert ran.status == ran.document["exit_code"] == 4
     assert ran.document["data"]["ok"] is False
-    monkeypatch.setattr("trtd.cli.doctor._probe", lambda: [{"name": "paddlepaddle", **package}])
+    monkeypatch.setattr(
+        "trtd.cli.doctor._probe", lambda: {"packages": [{"name": "paddlepaddle", **package}], "paddle": None}
+    )
     assert trtd("doctor", "--json").status == 0
     assert "pip install" in trtd("doctor").out
 

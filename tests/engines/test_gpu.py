@@ -53,7 +53,7 @@ def test_no_driver_a_lost_gpu_and_no_package_are_told_apart(gpus_here: Place, mo
     assert gpus().reason == "the NVIDIA driver says: GPU is lost"
     monkeypatch.setitem(sys.modules, "pynvml", None)
     gpu._ask.cache_clear()
-    assert gpus().reason == "the package nvidia-ml-py is not installed"
+    assert gpus().reason == "nvidia-ml-py, which finds them, is not installed: pip install nvidia-ml-py"
 
 
 def test_a_gpu_that_comes_or_goes_is_seen_without_a_restart(
@@ -86,15 +86,15 @@ def test_what_is_built_ahead_of_time_does_not_depend_on_the_gpu_here(target: str
 
 def test_what_a_target_cannot_do_here_and_what_would(gpus_here: Place) -> None:
     gpus_here()
-    missing = BACKENDS["tensorrt"].missing(())
+    missing = BACKENDS["tensorrt"].missing((), "fp16")
     assert missing is not None
     assert "builds on a GPU, and there is none here" in missing.message
     assert 'compute_capabilities = ["8.6"]' in missing.hint
-    assert BACKENDS["tensorrt-rtx"].missing(("8.6",)) is None
+    assert BACKENDS["tensorrt-rtx"].missing(("8.6",), "fp16") is None
     assert "there is no GPU here" in BACKENDS["tensorrt-rtx"].unverifiable(("8.6",))
     gpus_here("8.9")
-    assert BACKENDS["tensorrt"].missing(()) is None
-    absent = BACKENDS["tensorrt"].missing(("8.6",))
+    assert BACKENDS["tensorrt"].missing((), "fp16") is None
+    absent = BACKENDS["tensorrt"].missing(("8.6",), "fp16")
     assert absent is not None
     assert "no GPU of compute capability 8.6 here: 8.9" in absent.message
     assert BACKENDS["tensorrt-rtx"].unverifiable(("8.9", "12.0")) == ""

@@ -12,8 +12,9 @@ import pytest
 from tests.paddle_gpu.cases import NATIVE, ON_CPU, RANGE, TENSORRT, tensorrt
 from tests.paddle_gpu.conftest import HERE, Child
 from tests.paddle_gpu.wheel import need_the_wheel
-from trtd.engines.paddle.building import versions
+from trtd.engines.paddle.building import built_here
 from trtd.engines.paddle.config import make_config
+from trtd.engines.paddle.installed import installed_paddle
 
 need_the_wheel()
 
@@ -66,9 +67,13 @@ def test_the_other_order_is_ignored_by_paddle(inference: Any, folder: Path) -> N
 
 
 def test_the_wheel_tells_which_tensorrt_it_was_built_with(inference: Any) -> None:
-    """It stands in engine.json: tables and engines of another TensorRT are of no use."""
-    assert versions(inference, TENSORRT["fp16"]) == {"paddle": "2.6.2", "tensorrt_version": "8.5.3"}
-    assert versions(inference, NATIVE["fp16"]) == {"paddle": "2.6.2", "tensorrt_version": ""}
+    """It stands in engine.json, and trtd doctor says it: tables and engines of another TensorRT are of no use."""
+    built = [built_here(inference, case["fp16"]) for case in (TENSORRT, NATIVE)]
+    assert [(one.paddle, one.tensorrt_version) for one in built] == [("2.6.2", "8.5.3"), ("2.6.2", "")]
+    here = installed_paddle(inference)
+    assert here.words.startswith("2.6.2, built with GPUs and TensorRT 8.5.3; finds ")
+    if not here.tensorrt_found:
+        assert here.tensorrt_missing.startswith("(NotFound) TensorRT is needed")
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from tests.paddle_gpu.cases import NATIVE, ON_CPU, TENSORRT, settings, tensorrt
 from tests.paddle_gpu.conftest import HERE, Child
 from tests.paddle_gpu.wheel import need_the_wheel
 from trtd.engines.paddle.building import ENGINE_PREFIX
-from trtd.engines.paddle.calibrate import TABLE_PREFIX
 from trtd.engines.paddle.config import make_config
 from trtd.engines.paddle.predictor import MEMORY, MISSING, PaddleRunner, gist, load_error
 from trtd.engines.paddle.settings import OPT_CACHE
 from trtd.engines.paddle.subgraphs import FOUND
+from trtd.engines.paddle.tables import TABLE_PREFIX
 from trtd.errors import EngineError, EnvironmentMissing, WorkerOutOfMemory
 
 need_the_wheel()
@@ -109,6 +109,7 @@ def test_without_libnvinfer(asks: str, inference: Any, folder: Path) -> None:
     assert "LD_LIBRARY_PATH" in told.hint
 
 
+@pytest.mark.usefixtures("inference")  # which imports paddle without its warning that there is no GPU
 def test_what_only_a_gpu_brings_out_stands_in_the_library() -> None:
     """A mark that Paddle never writes would recognize nothing, and tables of another name would never be found."""
     import paddle

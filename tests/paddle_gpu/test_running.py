@@ -19,7 +19,9 @@ from trtd.engines.paddle.reference import open_paddle_on_cpu
 from trtd.engines.paddle.script import render_script
 from trtd.engines.paddle.settings import PaddleSettings
 from trtd.engines.paddle.shapes import collect_shape_ranges
+from trtd.model.inspect import read_facts
 from trtd.model.locate import locate
+from trtd.model.paddle_ptq import PtqOptions, produce_ptq
 
 need_the_wheel()
 
@@ -89,6 +91,21 @@ def test_weights_are_converted_without_a_gpu(precision: Any, inference: Any, fol
     model, params = folder / "model.pdmodel", folder / "model.pdiparams"
     convert_to_mixed_precision(inference, model, params, tmp_path / "m.pdmodel", tmp_path / "m.pdiparams", precision)
     assert (tmp_path / "m.pdiparams").stat().st_size < 0.6 * params.stat().st_size
+
+
+@pytest.mark.parametrize("algorithm", ["abs_max", "hist"])
+def test_paddle_quantizes_the_model_without_a_gpu(
+    algorithm: Any, inference: Any, folder: Path, tmp_path: Path, expected: Arrays
+) -> None:
+    """``producer = "paddle-ptq"`` where this Paddle builds the engines. It takes no data loader but one of its own."""
+    feeds = ({"image": expected["image"]} for _ in range(2))
+    made = produce_ptq(
+        locate(folder / "model.pdmodel"), feeds, tmp_path, PtqOptions(algorithm=algorithm), print, lambda *_: None
+    )
+    assert read_facts(made).quantized
+    (found,) = open_paddle_on_cpu(made, ON_CPU.inputs).run({"image": expected["image"]}).values()
+    error = np.linalg.norm(found - expected["scores"]) / np.linalg.norm(expected["scores"])
+    assert 0 < error < 0.1
 
 
 SPEAKS = """

@@ -90,6 +90,33 @@ def test_one_target_keeps_the_name() -> None:
         ),
         ("engine.quantized_model = 'q'\nengine.precision = 'fp16'", "engine.quantized_model", "is for int8"),
         ('engine.target = "tensorrt"\nverify.repeats = 0', "verify.repeats", "1 or more"),
+        ("engine.paddle.use_static = true", "engine.paddle", "is for targets paddle, paddle-tensorrt"),
+        ('engine.target = "paddle"', "engine.precision", "has int8, which target paddle has not"),
+        (
+            'engine.target = "paddle"\nengine.precision = "fp16"\nengine.paddle.use_static = true',
+            "engine.paddle.use_static",
+            "is for target paddle-tensorrt",
+        ),
+        (
+            'engine.target = "paddle-tensorrt"\nengine.paddle.convert_to_mixed_precision = true',
+            "engine.paddle.convert_to_mixed_precision",
+            "is for fp16 and bf16 of target paddle",
+        ),
+        (
+            'engine.target = "paddle-tensorrt"\nengine.precision = "fp16"\nengine.paddle.use_calib_mode = true',
+            "engine.paddle.use_calib_mode",
+            "is for int8, which is not asked for",
+        ),
+        (
+            'engine.target = "paddle-tensorrt"\nquantization.exclude = ["Conv.0"]',
+            "quantization.exclude",
+            "names nodes of an ONNX graph",
+        ),
+        (
+            'engine.target = "paddle-tensorrt"\ncalibration.method = "entropy"',
+            "calibration.method",
+            "is for trtd's own calibration",
+        ),
     ],
 )
 def test_refused(lines: str, key: str, fragment: str, faults: Faults) -> None:
@@ -107,6 +134,12 @@ def test_a_table_takes_the_place_of_calibration_data(faults: Faults) -> None:
     assert "there is no data to judge the engine on" in found
     (found,) = faults(f'{table}calibration.data = "c"\n')
     assert "cannot stand beside data" in found
+
+
+def test_a_method_that_one_of_the_targets_reads_passes(faults: Faults) -> None:
+    """On paddle-tensorrt TensorRT has its own; beside it stands a target that asks."""
+    both = 'engine.target = ["onnxruntime-cpu", "paddle-tensorrt"]\ncalibration.method = "entropy"\n'
+    assert faults(f"{INT8}{both}") == []
 
 
 def test_options_that_the_target_reads_pass(faults: Faults) -> None:

@@ -41,4 +41,4 @@ def convert(model_path: str, config: TensorRTConfig) -> None:
     stem.mkdir(parents=True)
     for suffix in (".json", ".pdiparams"):
         shutil.copyfile(Path(model_path).with_suffix(suffix), stem.with_suffix(suffix))
-    (stem / "engine_1_0.trt").write_bytes(b"STAND-IN ENGINE")
+    (stem / "engine_1_0.trt").write_bytes(f"STAND-IN ENGINE in {config.precision_mode.name}".encode())

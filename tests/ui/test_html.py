@@ -100,7 +100,7 @@ def test_tables_hold_the_findings_without_script(missed_report: Report, table: C
     """Numbers that only a script draws would be lost to mail previews, printers and screen readers."""
     text = Page(render(missed_report, table, INFO)).text
     for expected in (
-        "ppocr-det", "@3", "onnxruntime-cpu", "int8", "missed 1 of 4 gates", "≥ 20", "17.26", "conversion alone",
+        "ppocr-det", "@3", "onnxruntime-cpu", "int8", "missed 1 of 4 gates", "≥ 20", "17.26", "FP32 alone",
         'quantization.exclude = ["Conv_12"]', "onnxruntime", "1.32.0", "device.cores", "p2o.pd_op.relu.1.0",
         table.set_digest, "9.7 → 2.6 MB",
     ):  # fmt: skip

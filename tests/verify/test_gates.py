@@ -35,11 +35,13 @@ def held(
     native_fp16: bool = False,
     metric: TaskMetric | None = None,
     worst: TensorError | None = None,
+    by_paddle: bool = False,
 ) -> dict[tuple[str, str], Gate]:
     """The judged gates by (output, name)."""
     judged = judge(
         Gates.model_validate(gates or {}),
         precision,
+        by_paddle=by_paddle,
         fidelity={"y": measured()} if outputs is None else outputs,
         speed=None if speedup is None else Speed(speedup, over_fp16, native_fp16),
         metric=metric,
@@ -215,6 +217,16 @@ def test_missed_gates_say_what_to_try(precision: str) -> None:
     plain = held(precision=precision, outputs=outputs)["y", "cosine"].advice
     assert plain
     assert "conv_7" not in plain
+
+
+@pytest.mark.parametrize("precision", DEFAULTS)
+def test_advice_for_paddles_targets_is_what_they_take(precision: str) -> None:
+    """The spec refuses [quantization] exclude and [calibration] method there."""
+    advice = held(precision=precision, outputs={"y": measured(cosine=0.1)}, by_paddle=True)["y", "cosine"].advice
+    assert advice
+    assert "exclude" not in advice
+    assert "method" not in advice
+    assert ("paddle-ptq" in advice) is (precision == "int8")
 
 
 BOUND = st.floats(0.01, 1)

@@ -73,8 +73,9 @@ def _notes(found: Intake) -> list[str]:
     engine = found.spec.engine
     backend = BACKENDS[engine.only_target]
     notes = list(found.data.notes)
-    if missing := backend.missing(engine.compute_capabilities):
-        notes.append(f"cannot be built here: {missing.message}; {missing.hint}")
+    lacking = (backend.missing(engine.compute_capabilities, precision) for precision in engine.precisions)
+    if told := dict.fromkeys(f"cannot be built here: {what.message}; {what.hint}" for what in lacking if what):
+        notes += told
     elif unverifiable := backend.unverifiable(engine.compute_capabilities):
         then = "it would be published unverified" if found.spec.publish.unverified else "it would not be built"
         notes.append(f"cannot be verified here: {unverifiable}; {then}")

@@ -22,7 +22,8 @@ EVERYTHING = "imports"  # stands for all packages where one of them takes the pr
 ESSENTIAL = ("onnxruntime", "onnx", "onnx-ir", "fast-histogram")
 ADVICE = {
     "paddlepaddle": "pip install 'trtd[cpu]'; without it only ONNX models can be built",
-    "paddle2onnx": "pip install 'trtd[cpu]' on Python 3.10 to 3.12; on 3.13 set TRTD_CONVERTER_PYTHON, see the README",
+    "paddle2onnx": "pip install paddle2onnx==2.1.0 packaging setuptools on Python 3.10 to 3.12; on 3.13 set "
+    "TRTD_CONVERTER_PYTHON, see the README; Paddle's own targets do without",
 }
 
 
@@ -36,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from trtd.ui.text import Screen
 
     cpu = cpu_facts()
-    packages = _probe()
+    probed = _probe()
+    packages, paddle = probed["packages"], probed["paddle"]
     missing = [p for p in packages if p["error"] and not (p["name"] in OPTIONAL and p["error"] == ABSENT)]
     broken = [p for p in missing if p["name"] in (*ESSENTIAL, EVERYTHING)]
     data = {
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         "targets": _targets(),
         "gpus": _gpus(),
         "hardware": _hardware(),
+        "paddle": paddle,
         "packages": packages,
         "ok": not broken,
     }
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         vnni = "yes: INT8 with 8-bit weights" if cpu.vnni else "no: INT8 keeps weights to 7 bits, and may not pay"
         screen.line(f"8-bit dot products (VNNI): {vnni}")
         _show_devices(screen)
+        if paddle is not None:
+            screen.line(f"Paddle: {paddle['words']}")
         screen.line("packages:")
         width = max(len(package["name"]) for package in packages)
         for package in packages:
@@ -71,19 +76,29 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _targets() -> dict[str, dict[str, str]]:
-    """What keeps this machine from building and from verifying for each target; empty where nothing does."""
+    """What keeps this machine from building and from verifying for each target; empty where nothing does.
+
+    ``only``: the precisions that it builds, where it does not build all, and why.
+    """
     from trtd.engines.table import BACKENDS
     from trtd.engines.tensorrt.flavours import FLAVOURS
+    from trtd.spec.fields import COMMON_PRECISIONS, OWN_PRECISIONS, TARGETS
 
-    found = {}
-    for target, backend in BACKENDS.items():
+    found: dict[str, dict[str, str]] = {}
+    for target in TARGETS:
+        backend = BACKENDS[target]
         ahead = FLAVOURS[target].capabilities if target in FLAVOURS else ()
-        here, later = backend.missing(()), backend.missing(ahead)
+        here, later = backend.missing((), "fp32"), backend.missing(ahead, "fp32")
         found[target] = {
             "build": "" if here is None else here.message,
             "ahead_of_time": ", ".join(ahead) if ahead and later is None else "",
             "verify": backend.unverifiable(()),
+            "only": "",
         }
+        lacking = {p: backend.missing((), p) for p in OWN_PRECISIONS.get(target, COMMON_PRECISIONS)}
+        if here is None and (why := next(filter(None, lacking.values()), None)):
+            has = ", ".join(precision for precision, missing in lacking.items() if missing is None)
+            found[target]["only"] = f"{has} alone: {why.message}"
     return found
 
 
@@ -124,6 +139,7 @@ def _show_devices(screen: Screen) -> None:
     for target, state in _targets().items():
         if not state["build"]:
             words = "builds here" + (f", and cannot verify: {state['verify']}" if state["verify"] else " and verifies")
+            words += f", in {state['only']}" if state["only"] else ""
         elif state["ahead_of_time"]:
             words = f"builds ahead of time for {state['ahead_of_time']}; cannot verify here: {state['verify']}"
         else:
@@ -141,7 +157,8 @@ def _advice(package: dict[str, Any]) -> str:
     return ADVICE.get(package["name"], "pip install --force-reinstall trtd")
 
 
-def _probe() -> list[dict[str, Any]]:
+def _probe() -> dict[str, Any]:
+    """What the stage ``doctor`` found."""
     from trtd.pipeline.job import Job
     from trtd.pipeline.launch import launch
 
@@ -151,6 +168,6 @@ def _probe() -> list[dict[str, Any]]:
         try:
             result = launch(Job(stage="doctor", inputs={}, out=out, deadline_s=120), log=Path(folder) / "doctor.log")
         except StageError as error:  # a package took the process down with it
-            return [{"name": EVERYTHING, "version": None, "purpose": "all", "error": error.message}]
-    packages: list[dict[str, Any]] = result.value["packages"]
-    return packages
+            taken = {"name": EVERYTHING, "version": None, "purpose": "all", "error": error.message}
+            return {"packages": [taken], "paddle": None}
+    return result.value

@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
 def _layers(registry: Registry, manifest: Manifest) -> Layers:
     from trtd.engines.tensorrt.layers import Layers
     from trtd.pipeline.contracts import LAYERS_FILE
+    from trtd.pipeline.publishing import LOG_FILE
+    from trtd.spec.fields import PADDLE
 
     path = registry.record(manifest.name, manifest.version) / LAYERS_FILE
     if not path.is_file():
@@ -88,6 +90,8 @@ def _layers(registry: Registry, manifest: Manifest) -> Layers:
             hint = f"trtd verify {manifest.name}, where its GPU is, runs it and writes them down"
             raise RegistryError(f"nobody has seen the layers of {named} yet: it has not run on its device", hint=hint)
         hint = "an ONNX engine is its own description: open it with Netron"
+        if manifest.target.backend in PADDLE:
+            hint = f"what Paddle gave to TensorRT stands in {path.parent / LOG_FILE}"
         raise RegistryError(
             f"{named} is no TensorRT engine: {manifest.target.backend} has no layers to list", hint=hint
         )

@@ -10,16 +10,21 @@ from trtd.errors import RegistryError
 _CHUNK_BYTES = 1 << 20
 
 
+def digest_of(path: Path) -> str:
+    """``sha256:…`` of a file's bytes. Raises ``OSError``."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK_BYTES):
+            state.update(piece)
+    return f"sha256:{state.hexdigest()}"
+
+
 def refuse_changed(path: Path, digest: str) -> None:
     """Raise ``RegistryError`` unless the file's bytes are those of ``digest``, ``sha256:…``."""
-    state = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while piece := file.read(_CHUNK_BYTES):
-                state.update(piece)
+        found = digest_of(path)
     except OSError as error:
         raise RegistryError(f"the engine cannot be read: {error.strerror}", where=str(path)) from error
-    found = f"sha256:{state.hexdigest()}"
     if found != digest:
         raise RegistryError(
             f"the engine file is not the one that was built: {found[:19]} and not {digest[:19]}",

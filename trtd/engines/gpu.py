@@ -67,7 +67,7 @@ def _ask(visible: str | None, state: tuple[str, ...]) -> Gpus:
     try:
         import pynvml
     except ImportError:
-        return Gpus((), reason="the package nvidia-ml-py is not installed")
+        return Gpus((), reason="nvidia-ml-py, which finds them, is not installed: pip install nvidia-ml-py")
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

@@ -69,7 +69,8 @@ def open_engine(engine: EngineFiles, *, threads: int | None = None, kernels: Pat
     if BACKENDS[engine.target].family == "paddle":
         from trtd.engines.paddle.opening import open_paddle
 
-        return open_paddle(engine.folder, engine.digests, cache=kernels or Path(tempfile.gettempdir()))
+        kernels = kernels or Path(tempfile.gettempdir())
+        return open_paddle(engine.folder, engine.digests, cache=kernels, threads=threads)
     from trtd.engines.tensorrt.flavours import flavour_of
     from trtd.engines.tensorrt.run import TensorRTRunner
 

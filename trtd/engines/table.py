@@ -11,6 +11,7 @@ from typing import Literal
 from trtd.engines.cpu import cpu_facts
 from trtd.engines.gpu import gpus
 from trtd.engines.hardware import release, rtx_convolves_int8
+from trtd.engines.paddle.library import tensorrt_library
 from trtd.engines.tensorrt.flavours import FLAVOURS, Flavour
 from trtd.errors import EnvironmentMissing
 
@@ -32,10 +33,10 @@ class Backend:
         compiles: the engine is compiled from the graph in its precision; else it is that graph.
         symmetric: activations are int8 with zero point 0, whatever the spec says.
         native_fp16: computes FP16 as such, so that FP16 should be faster than FP32.
-        always_tf32: computes FP32 as TF32, whatever the spec says.
+        always_tf32: whether it computes FP32 as TF32 here, whatever the spec says.
         fingerprint: properties of the device that change what is built, as text.
         device: what the device is called.
-        missing: what keeps this machine from building for those capabilities; ``None`` if nothing does.
+        missing: what keeps this machine from building in a precision for those capabilities; ``None`` if nothing does.
         unverifiable: what keeps it from running the engine; empty if nothing does.
         builds_on: UUIDs of the GPUs that building takes; none on a CPU, and where it is done ahead of time.
         runs_on: UUID of the GPU that the engine runs on here; empty on a CPU, and where no GPU fits.
@@ -47,10 +48,10 @@ class Backend:
     compiles: bool
     symmetric: bool
     native_fp16: bool
-    always_tf32: bool
+    always_tf32: Callable[[], bool]
     fingerprint: Callable[[Capabilities], dict[str, str]]
     device: Callable[[], str]
-    missing: Callable[[Capabilities], EnvironmentMissing | None]
+    missing: Callable[[Capabilities, str], EnvironmentMissing | None]
     unverifiable: Callable[[Capabilities], str]
     builds_on: Callable[[Capabilities], tuple[str, ...]]
     runs_on: Callable[[Capabilities], str]
@@ -71,9 +72,19 @@ def _paddle_fingerprint() -> dict[str, str]:
     return {"gpu": f"{here.found[0].name} ({here.found[0].capability})", "driver": here.driver}
 
 
+def _paddle_tf32() -> bool:
+    """Paddle lets cuBLAS and cuDNN do so on every GPU that can. Source: ``phi/backends/context_pool.cc``."""
+    return paddle_on_gpu() and release(gpus().found[0].capability) >= (8, 0)
+
+
+def _paddle_missing(precision: str) -> EnvironmentMissing | None:
+    """Paddle has fp32 everywhere, and everything else on GPUs alone."""
+    return None if precision == "fp32" else paddle_gpu_missing("paddle", f" in {precision}")
+
+
 def paddle_on_gpu() -> bool:
     """Whether Paddle can run on a GPU here: the package with GPUs is installed, and there is one."""
-    return paddle_gpu_missing("paddle") is None
+    return paddle_gpu_missing("paddle", "") is None
 
 
 def _paddle_gpu() -> str:
@@ -91,16 +102,16 @@ def paddle_release() -> tuple[int, int] | None:
     return None
 
 
-def paddle_gpu_missing(target: str) -> EnvironmentMissing | None:
+def paddle_gpu_missing(target: str, how: str) -> EnvironmentMissing | None:
     """What keeps Paddle from running on a GPU here."""
     try:
         version(PADDLE_GPU)
     except PackageNotFoundError:
         hint = "pip install paddlepaddle-gpu in the place of paddlepaddle: docs/how-to/verify-on-your-gpu.md"
-        return EnvironmentMissing(f"{target} needs {PADDLE_GPU}", hint=hint, where=target)
+        return EnvironmentMissing(f"target {target}{how} needs {PADDLE_GPU}", hint=hint, where=target)
     here = gpus()
     if not here.found:
-        what = f"{target} runs on a GPU, and there is none here: {here.reason}"
+        what = f"target {target}{how} runs on a GPU, and there is none here: {here.reason}"
         return EnvironmentMissing(what, hint="build where one is", where=target)
     return None
 
@@ -113,10 +124,10 @@ def _tensorrt(flavour: Flavour) -> Backend:
         compiles=True,
         symmetric=True,
         native_fp16=True,
-        always_tf32=flavour.target == "tensorrt-rtx",
+        always_tf32=lambda: flavour.target == "tensorrt-rtx",
         fingerprint=lambda capabilities: _gpu_fingerprint(flavour, capabilities),
         device=_gpu_name,
-        missing=lambda capabilities: _gpu_missing(flavour, capabilities),
+        missing=lambda capabilities, precision: _gpu_missing(flavour, capabilities),
         unverifiable=_gpu_unverifiable,
         builds_on=lambda capabilities: _gpus_to_build_on(flavour, capabilities),
         runs_on=_gpu_to_run_on,
@@ -184,10 +195,10 @@ BACKENDS: dict[str, Backend] = {
         compiles=False,
         symmetric=False,
         native_fp16=False,
-        always_tf32=False,
+        always_tf32=lambda: False,
         fingerprint=_cpu_fingerprint,
         device=lambda: cpu_facts().model,
-        missing=lambda capabilities: None,
+        missing=lambda capabilities, precision: None,
         unverifiable=lambda capabilities: "",
         builds_on=lambda capabilities: (),
         runs_on=lambda capabilities: "",
@@ -200,10 +211,10 @@ BACKENDS: dict[str, Backend] = {
         compiles=True,
         symmetric=True,
         native_fp16=True,
-        always_tf32=False,
+        always_tf32=_paddle_tf32,
         fingerprint=lambda capabilities: _paddle_fingerprint(),
         device=lambda: _gpu_name() if paddle_on_gpu() else cpu_facts().model,
-        missing=lambda capabilities: None,
+        missing=lambda capabilities, precision: _paddle_missing(precision),
         unverifiable=lambda capabilities: "",
         builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
         runs_on=lambda capabilities: _paddle_gpu(),
@@ -215,10 +226,10 @@ BACKENDS: dict[str, Backend] = {
         compiles=True,
         symmetric=True,
         native_fp16=True,
-        always_tf32=True,
-        fingerprint=lambda capabilities: _paddle_fingerprint(),
+        always_tf32=lambda: True,
+        fingerprint=lambda capabilities: _paddle_fingerprint() | {"tensorrt": tensorrt_library() or "not found"},
         device=_gpu_name,
-        missing=lambda capabilities: paddle_gpu_missing("paddle-tensorrt"),
+        missing=lambda capabilities, precision: paddle_gpu_missing("paddle-tensorrt", ""),
         unverifiable=_gpu_unverifiable,
         builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
         runs_on=lambda capabilities: _paddle_gpu(),

@@ -15,8 +15,7 @@ from trtd.pipeline.fallback import fall_back
 from trtd.pipeline.intake import Intake, admit, take_in
 from trtd.pipeline.judging import HTML_FILE, judge_engine, write_report
 from trtd.pipeline.made import MadeEngine
-from trtd.pipeline.making import calibrate_inputs, compile_engine, convert, make_engine
-from trtd.pipeline.making_paddle import refuse_without_gpu
+from trtd.pipeline.making import calibrate_inputs, convert, make_engine
 from trtd.pipeline.planning import make_plans
 from trtd.pipeline.publishing import publish_engine
 from trtd.pipeline.request import Outcome, Request
@@ -191,9 +190,8 @@ def _untouched(
 
 def _refuse_in_vain(intake: Intake, plan: BuildPlan) -> None:
     """Tell before any work what this machine lacks to build the engine, or to verify it where that must be."""
-    refuse_without_gpu(plan)
     backend, capabilities = BACKENDS[plan.target], intake.spec.engine.compute_capabilities
-    if missing := backend.missing(capabilities):
+    if missing := backend.missing(capabilities, plan.precision):
         raise missing
     unverifiable = backend.unverifiable(capabilities)
     if unverifiable and not intake.spec.publish.unverified:
@@ -213,14 +211,14 @@ def _judge_repeats(
     Builds of TensorRT differ from run to run: which kernel is fastest is measured anew.
     """
     wanted = intake.spec.verify.repeats - 1
-    if not wanted or report.missed or not BACKENDS[runner.plan.target].compiles:
+    if not wanted or report.missed or engine.again is None:
         return report
     repeats = []
     for number in range(wanted):
         with staging_folder(runner.registry.staging, f"repeat-{runner.plan.name}") as folder:
             for part in ("engine", "report"):
                 (folder / part).mkdir()
-            files, warnings = compile_engine(intake, runner, engine.graph, folder / "engine")
+            files, warnings = engine.again(folder / "engine")
             other = replace(engine, files=files, warnings=warnings)
             judged = judge_engine(intake, other, runner, request, folder / "report")
         repeats.append(_repeat(judged))

@@ -168,26 +168,38 @@ class PaddlePrepareInputs(PaddleInputs):
     Attributes:
         mixed: convert the weights in the file to the precision of the settings.
         shapes_of: data to collect the shapes of all tensors on; ``None`` to collect none.
+        profiles: smallest and largest shapes of the inputs, which are among those collected.
     """
 
     source: ModelSource
     facts: ModelFacts
     mixed: bool
     shapes_of: Feed | None
+    profiles: dict[str, Profile]
     batch: int
 
 
 class PaddleCalibrateInputs(PaddleInputs):
     prepared: Path
+    model_digest: str
     calibration: Feed
     batch: int
 
 
 class PaddleTables(Document):
-    """What calibration by TensorRT left: the tables, and what they were made of."""
+    """What calibration by TensorRT left: the tables, and what they are of.
 
+    Attributes:
+        model_digest: of model and parameters.
+        set_digest: of the calibration set.
+        samples: how many items it has.
+        settings: what Paddle was told, with the versions of Paddle and TensorRT that did it.
+    """
+
+    model_digest: str
     set_digest: str
     samples: int
+    settings: PaddleSettings
     tables: tuple[PaddleTable, ...]
 
 

@@ -27,10 +27,10 @@ def fall_back(intake: Intake, report: Report, runner: StageRunner, request: Requ
     where = f" of {missed.output}" if missed.output else ""
     told = (
         f"Calibration alone missed {missed.name}{where}: {number(missed.measured)}, must be {missed.comparison} "
-        f"{number(missed.bound)}. This engine has the scales of {intake.quantized.source.model_file.name} instead."
+        f"{number(missed.bound)}. This engine is made of the quantized model instead."
     )
     made = make_from_quantized(intake, runner, request, intake.quantized)
-    return replace(made, notes=(told,))
+    return replace(made, notes=(told, *made.notes))
 
 
 def missed_fidelity(report: Report) -> Gate | None:

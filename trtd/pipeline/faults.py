@@ -15,11 +15,21 @@ from trtd.errors import Diagnostic, ModelError
 from trtd.model.facts import ModelFacts
 from trtd.model.source import ModelSource
 from trtd.plan.shapes import Profile
-from trtd.spec.fields import COMMON_PRECISIONS, PADDLE
+from trtd.spec.fields import COMMON_PRECISIONS, OWN_PRECISIONS, PADDLE
 from trtd.spec.lines import key_lines, line_of
 from trtd.spec.paths import how_to_allow, is_inside
 from trtd.spec.relations import CALIBRATE, NOT_CALIBRATED
 from trtd.spec.schema import Spec
+from trtd.spec.section import changed
+
+NOT_OF_PIR = {
+    "convert_to_mixed_precision": "leave it out: the predictor converts when it loads",
+    "use_static": "leave it out: engines are always kept in a PIR program",
+    "max_batch_size": "leave it out: max in [model.inputs] bounds the batch",
+    "collect_shape_range_info": "leave it out: paddle.tensorrt.convert collects shapes by itself, of [model.inputs]",
+    "exp_disable_tensorrt_subgraph": "name operators in exp_disable_tensorrt_ops: pd_op.NAME",
+}
+"""Options of ``[engine.paddle]`` that nothing reads for a PIR program, and what to do."""
 
 
 def refuse_files_outside(source: ModelSource, roots: Sequence[Path]) -> None:
@@ -119,11 +129,14 @@ def unservable(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnosti
     return faults
 
 
-def unservable_by_paddle(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnostic]:
+def unservable_by_paddle(
+    spec: Spec, facts: ModelFacts, profiles: Mapping[str, Profile], spec_file: Path
+) -> list[Diagnostic]:
     """What Paddle would do in silence, or crash at, and not what the spec asks for."""
     if spec.engine.only_target not in PADDLE:
         return []
-    return [Diagnostic(str(spec_file), None, *fault) for fault in _paddle_faults(spec, facts)]
+    faults = [*_paddle_faults(spec, facts), *_paddle_batch(spec, facts, profiles)]
+    return [Diagnostic(str(spec_file), None, *fault) for fault in faults]
 
 
 def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, str]]:
@@ -137,30 +150,46 @@ def _paddle_faults(spec: Spec, facts: ModelFacts) -> Iterator[tuple[str, str, st
         hint = "export it with FLAGS_enable_pir_api=0, which gives a .pdmodel; or install Paddle 3"
         yield "model.path", f"is a PIR program (.json), at which Paddle {release[0]}.{release[1]} crashes", hint
     yield from _paddle_hardware(spec)
-    given = spec.engine.paddle.use_calib_mode
+    given, scaled = spec.engine.paddle.use_calib_mode, facts.quantized or spec.quantization.producer == "paddle-ptq"
     if target == "paddle-tensorrt" and int8:
-        if given is False and not facts.quantized:
+        if given is False and not scaled:
             hint = "leave use_calib_mode out: a float model must be calibrated; or give a quantized model"
             what = "is false for a float model: Paddle would run it in FP32 and not say so"
             yield "engine.paddle.use_calib_mode", what, hint
-        if given is True and facts.quantized:
+        if given is True and scaled:
             hint = "leave use_calib_mode out: a quantized model has its own scales"
             yield "engine.paddle.use_calib_mode", "is true for a quantized model: Paddle would calibrate it anew", hint
         if pir and not facts.quantized:
             hint = "export it with FLAGS_enable_pir_api=0, which gives a .pdmodel; or quantize it with Paddle"
             yield "model.path", "is a PIR program (.json), for which TensorRT in Paddle has no calibration", hint
-    if pir and spec.engine.paddle.convert_to_mixed_precision:
-        hint = "leave it out: the predictor converts when it loads"
-        yield "engine.paddle.convert_to_mixed_precision", "is for .pdmodel programs; this is PIR (.json)", hint
+    for option in changed(spec.engine.paddle) if pir else ():
+        if option in NOT_OF_PIR:
+            yield f"engine.paddle.{option}", "is for .pdmodel programs; this is PIR (.json)", NOT_OF_PIR[option]
+
+
+def _paddle_batch(spec: Spec, facts: ModelFacts, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str, str]]:
+    """TensorRT builds for batches of ``profiles``, and calibrates with what is fed."""
+    if spec.engine.only_target != "paddle-tensorrt" or "int8" not in spec.engine.precisions or facts.quantized:
+        return
+    batch, taken = spec.calibration.batch if spec.calibration else 1, [p for p in profiles.values() if p.max]
+    low, high = max((p.min[0] for p in taken), default=1), min((p.max[0] for p in taken), default=1)
+    leaves_open = any(tensor.shape and tensor.shape[0] is None for tensor in facts.inputs)
+    if leaves_open and not low <= batch <= high:
+        what = f"is {batch}, and the engine takes batches of {low} to {high}"
+        yield "calibration.batch", what, "change it, or min and max in [model.inputs]"
 
 
 def _paddle_hardware(spec: Spec) -> Iterator[tuple[str, str, str]]:
-    """Whether the GPU supports the precision, which the guide asks to check first."""
-    for capability in gpus().capabilities[:1] if spec.engine.only_target == "paddle-tensorrt" else ():
+    """Whether the GPU supports the precision, which the guide asks to check first; of Paddle's own kernels, bf16."""
+    asked = spec.engine.precisions
+    if spec.engine.only_target == "paddle":
+        asked = tuple(precision for precision in asked if precision == "bf16")
+    for capability in gpus().capabilities[:1]:
         support = hardware("paddle-tensorrt", "", capability).support
-        for precision in spec.engine.precisions:
+        for precision in asked:
             if support.get(precision) == "absent":
-                others = [p for p in COMMON_PRECISIONS if p != precision and support.get(p) != "absent"]
+                known = OWN_PRECISIONS.get(spec.engine.only_target, COMMON_PRECISIONS)
+                others = [p for p in known if p != precision and support.get(p) != "absent"]
                 what = f"{precision} does not exist on compute capability {capability}"
                 yield "engine.precision", what, f"it has {', '.join(others)}"
 

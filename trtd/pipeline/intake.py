@@ -191,7 +191,7 @@ def admit(
         *bounds.faults(spec, spec_file),
         *image_size_outside(spec, profiles, spec_file),
         *unservable(spec, facts, spec_file),
-        *unservable_by_paddle(spec, facts, spec_file),
+        *unservable_by_paddle(spec, facts, profiles, spec_file),
     ]
     if faults:
         raise SpecError(with_lines(spec_file, faults))

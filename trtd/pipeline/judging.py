@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from trtd.calibrate.table import read_table
@@ -35,7 +36,7 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
         baselines=engine.baselines,
         unverifiable=unverifiable,
         engine_bytes=engine.files.size_bytes,
-        tf32=BACKENDS[plan.target].always_tf32 or intake.spec.engine.tensorrt.tf32,
+        tf32=BACKENDS[plan.target].always_tf32() or intake.spec.engine.tensorrt.tf32,
         kernels=runner.registry.private / "cache",
         reference=engine.reference,
         reference_name=reference_name(intake.facts.format) + (", quantized" if intake.facts.quantized else ""),
@@ -56,27 +57,28 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
     return report
 
 
-def _origin(intake: Intake, engine: MadeEngine) -> tuple[str, ...]:
-    """Where INT8 has its scales from, if not from trtd's calibration."""
-    if engine.notes:
-        return engine.notes
-    if engine.quantized is not None:
-        return ("Scales are those that Paddle's post-training quantization found.",)
+def _origin(intake: Intake, engine: MadeEngine) -> Iterator[str]:
+    """How the engine was made, and where INT8 has its scales from if not from trtd's calibration."""
+    yield from engine.notes
+    if engine.quantized is not None and intake.spec.quantization.producer == "paddle-ptq":
+        yield "Scales are those that Paddle's post-training quantization found."
+    elif engine.quantized is not None:
+        yield f"Scales are those of {engine.quantized.source.model_file}, the spec's quantized_model."
     if intake.facts.quantized:
-        return ("The model is quantized: scales are its own, and it is judged by its own run in Paddle.",)
-    return ()
+        yield "The model is quantized: scales are its own, and it is judged by its own run in Paddle."
 
 
 def write_report(intake: Intake, engine: MadeEngine, report: Report, folder: Path) -> None:
     """Write ``report.json`` and ``report.html``."""
     table = read_table(engine.table) if engine.table else None
+    by_paddle = intake.data.calibration if engine.paddle_tables else None
     calibration, times = intake.spec.calibration, report.device_times
     symmetric = BACKENDS[report.target].symmetric
     facts = {
         "method": calibration.method if calibration and table else None,
         "activation": "int8" if symmetric or intake.spec.quantization.activation == "int8" else "uint8",
         "model digest": intake.facts.digest,
-        "calibration set": table.set_digest if table else "none",
+        "calibration set": table.set_digest if table else by_paddle.digest if by_paddle else "none",
         "held-out set": intake.data.heldout.digest,
         "device": times.gpu if times else BACKENDS[report.target].device(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +23,14 @@ class MadeEngine:
         graph: the graph in the engine's precision, by quantize.
         summary: what quantize says of it.
         table: the calibration table as it was used; ``None`` without one.
+        paddle_tables: what TensorRT inside Paddle calibrated, :class:`PaddleTables`; ``None`` where it did not.
         files: the engine.
         baselines: engines of other precisions for the same target, to time it beside; ``fp32`` always.
         quantized: the quantized model that its scales are from, where that is another than the source.
         warnings: of the target's builder.
         notes: what a report should say of how it was made.
         accelerators: what Triton is told of TensorRT, where its backend for the target asks.
+        again: compiles the engine once more, into an empty folder; ``None`` where nothing is compiled.
     """
 
     converted: Path
@@ -37,10 +40,12 @@ class MadeEngine:
     table: Path | None
     files: EngineFiles
     baselines: dict[str, EngineFiles]
+    paddle_tables: Path | None = None
     quantized: Quantized | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     accelerators: dict[str, dict[str, str]] = field(default_factory=dict)
+    again: Callable[[Path], tuple[EngineFiles, tuple[str, ...]]] | None = None
 
 
 def reference_of(intake: Intake, runner: StageRunner, request: Request) -> Path:

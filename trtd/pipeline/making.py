@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from trtd.engines.opening import EngineFiles
@@ -34,10 +35,10 @@ from trtd.store.digest import file_digest
 
 def make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEngine:
     """Make the engine of the runner's plan."""
-    if BACKENDS[runner.plan.target].family == "paddle":
-        return make_paddle(intake, runner, request)
     if runner.plan.precision == "int8" and intake.spec.quantization.producer == "paddle-ptq":
         return make_from_quantized(intake, runner, request, produce(intake, runner))
+    if BACKENDS[runner.plan.target].family == "paddle":
+        return make_paddle(intake, runner, request)
     return _make(intake, runner, request, judged_by=(intake, runner))
 
 
@@ -88,6 +89,7 @@ def _make(
         files=files,
         baselines=make_baselines(original, original_runner, float_model),
         warnings=warnings,
+        again=partial(compile_engine, intake, runner, graph) if BACKENDS[runner.plan.target].compiles else None,
     )
 
 

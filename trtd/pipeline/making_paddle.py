@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from trtd.engines.opening import EngineFiles
 from trtd.engines.paddle.settings import PaddleSettings
-from trtd.engines.table import paddle_gpu_missing
 from trtd.pipeline.contracts import (
     ENGINE_FILE,
     PADDLE_TABLES_FILE,
@@ -24,17 +25,8 @@ from trtd.pipeline.paddle_settings import settings_of
 from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner
-from trtd.plan.build_plan import BuildPlan
 from trtd.registry.triton_paddle import accelerators, limits
 from trtd.spec.fields import Precision
-
-
-def refuse_without_gpu(plan: BuildPlan) -> None:
-    """Raise ``EnvironmentMissing`` for a precision that Paddle has on GPUs alone, where there is none."""
-    if plan.target == "paddle" and plan.precision != "fp32":
-        missing = paddle_gpu_missing(f"paddle in {plan.precision}")
-        if missing is not None:
-            raise missing
 
 
 def make_paddle(
@@ -47,18 +39,20 @@ def make_paddle(
     settings = settings_of(made_of, made_of.facts, precision)
     prepared = _prepare(made_of, its_runner, settings)
     tables = _calibrate(made_of, its_runner, settings, prepared)
-    files = _build(made_of, its_runner, settings, prepared, tables)
+    build = partial(_build, made_of, its_runner, settings, prepared, tables)
     return MadeEngine(
         converted=prepared,
         reference=reference,
         graph=prepared,
         summary=prepared / SUMMARY_FILE,
         table=None,
-        files=files,
+        files=build(),
         baselines=_baselines(intake, runner),
+        paddle_tables=tables and tables / PADDLE_TABLES_FILE,
         quantized=quantized,
-        notes=(*_told(tables), *limits(settings)),
+        notes=(*_told(settings, tables), *limits(settings)),
         accelerators=accelerators(settings),
+        again=None if settings.tensorrt is None else lambda out: (build(out), ()),
     )
 
 
@@ -100,6 +94,7 @@ def _prepare(intake: Intake, runner: StageRunner, settings: PaddleSettings) -> P
         settings=settings,
         mixed=intake.spec.engine.paddle.convert_to_mixed_precision and settings.precision in ("Half", "Bfloat16"),
         shapes_of=(intake.data.calibration or intake.data.heldout) if collects else None,
+        profiles=intake.profiles,
         batch=intake.batch,
     )
     return runner.run("paddle-prepare", inputs)
@@ -111,13 +106,25 @@ def _calibrate(intake: Intake, runner: StageRunner, settings: PaddleSettings, pr
     calibration, data = intake.spec.calibration, intake.data.calibration
     assert calibration is not None
     assert data is not None
-    inputs = PaddleCalibrateInputs(prepared=prepared, settings=settings, calibration=data, batch=calibration.batch)
+    inputs = PaddleCalibrateInputs(
+        prepared=prepared,
+        model_digest=intake.facts.digest,
+        settings=settings,
+        calibration=data,
+        batch=calibration.batch,
+    )
     return runner.run("paddle-calibrate", inputs)
 
 
 def _build(
-    intake: Intake, runner: StageRunner, settings: PaddleSettings, prepared: Path, tables: Path | None
+    intake: Intake,
+    runner: StageRunner,
+    settings: PaddleSettings,
+    prepared: Path,
+    tables: Path | None,
+    out: Path | None = None,
 ) -> EngineFiles:
+    """The engine; into ``out``, an empty folder, whatever the store holds."""
     inputs = PaddleBuildInputs(
         prepared=prepared,
         tables=tables,
@@ -127,7 +134,7 @@ def _build(
         heldout=intake.data.heldout,
         batch=intake.batch,
     )
-    folder = runner.run("paddle-build", inputs)
+    folder = runner.run("paddle-build", inputs) if out is None else runner.run_into(out, "paddle-build", inputs)
     files = EngineFiles.model_validate_json((folder / ENGINE_FILE).read_bytes())
     return files.model_copy(update={"folder": folder / PUBLISHED_FOLDER})
 
@@ -145,10 +152,11 @@ def _baselines(intake: Intake, runner: StageRunner) -> dict[str, EngineFiles]:
     return made
 
 
-def _told(tables: Path | None) -> tuple[str, ...]:
-    """What a report should say of tables that TensorRT made."""
-    if tables is None:
-        return ()
-    found = PaddleTables.model_validate_json((tables / PADDLE_TABLES_FILE).read_bytes())
-    tensors, header = sum(table.tensors for table in found.tables), found.tables[0].header
-    return (f"TensorRT calibrated on {found.samples} items: {len(found.tables)} tables ({header}), {tensors} ranges.",)
+def _told(settings: PaddleSettings, tables: Path | None) -> Iterator[str]:
+    """What a report should say of how the engine was made."""
+    if settings.tensorrt is None and settings.precision != "Float32":
+        yield f"Paddle calls its own {settings.precision} kernels experimental."
+    if tables is not None:
+        found = PaddleTables.model_validate_json((tables / PADDLE_TABLES_FILE).read_bytes())
+        tensors, header = sum(table.tensors for table in found.tables), found.tables[0].header
+        yield f"TensorRT calibrated on {found.samples} items: {len(found.tables)} tables ({header}), {tensors} ranges."

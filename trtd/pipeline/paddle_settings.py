@@ -40,25 +40,26 @@ def settings_of(intake: Intake, facts: ModelFacts, precision: Precision) -> Padd
 
 def _tensorrt(intake: Intake, facts: ModelFacts, precision: Precision) -> TensorRTSettings:
     paddle = intake.spec.engine.paddle
-    given = paddle.use_calib_mode
     collected = SHAPE_RANGE_FILE if paddle.collect_shape_range_info else ""
     return TensorRTSettings(
         workspace_size=paddle.workspace_size,
         max_batch_size=paddle.max_batch_size or max(1, intake.max_batch),
         min_subgraph_size=paddle.min_subgraph_size,
         use_static=paddle.use_static,
-        use_calib_mode=precision == "int8" and (not facts.quantized if given is None else given),
+        use_calib_mode=precision == "int8" and not facts.quantized,  # a spec that says otherwise is refused
         use_cuda_graph=paddle.use_cuda_graph,
-        shapes={} if collected else _shapes(intake),
+        shapes={} if collected else _shapes(intake, facts),
         shape_range_file=collected,
         disable_ops=tuple(paddle.exp_disable_tensorrt_ops),
         disable_subgraph=tuple(paddle.exp_disable_tensorrt_subgraph),
     )
 
 
-def _shapes(intake: Intake) -> dict[str, ShapeRange]:
-    """Ranges of the inputs; none if all that varies is the batch, which ``max_batch_size`` bounds."""
-    varies = any(p.min[1:] != p.max[1:] for p in intake.profiles.values())
-    if not varies:
+def _shapes(intake: Intake, facts: ModelFacts) -> dict[str, ShapeRange]:
+    """Ranges of the inputs; none if the model leaves nothing open but the batch, which ``max_batch_size`` bounds.
+
+    A size that the model leaves open and the spec does not is a range too: TensorRT reads the model.
+    """
+    if not any(None in tensor.shape[1:] for tensor in facts.inputs):
         return {}
     return {name: ShapeRange(min=p.min, max=p.max, optim=p.opt) for name, p in intake.profiles.items()}

@@ -9,7 +9,15 @@ import numpy as np
 
 from trtd.engines.table import BACKENDS
 from trtd.errors import GateMissed
-from trtd.pipeline.contracts import LAYERS_FILE, REPORT_FILE, SUMMARY_FILE, TABLE_FILE, ConvertResult, output_file
+from trtd.pipeline.contracts import (
+    LAYERS_FILE,
+    PADDLE_TABLES_FILE,
+    REPORT_FILE,
+    SUMMARY_FILE,
+    TABLE_FILE,
+    ConvertResult,
+    output_file,
+)
 from trtd.pipeline.intake import Intake
 from trtd.pipeline.judging import HTML_FILE
 from trtd.pipeline.made import MadeEngine
@@ -46,6 +54,8 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
         record_files[LAYERS_FILE] = scratch / LAYERS_FILE
     if engine.table:
         record_files[TABLE_FILE] = engine.table
+    if engine.paddle_tables:
+        record_files[PADDLE_TABLES_FILE] = engine.paddle_tables
     if report.missed:
         raise _gates_missed(report, _keep_failed(registry, plan.name, record_files))
     signature = ConvertResult.model_validate(stage_result(engine.converted))
@@ -63,7 +73,7 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
         model_digest=intake.facts.digest,
         build_digest=plan.digest,
         ingredients=plan.ingredients,
-        calibration_digest=calibration.digest if engine.table and calibration else None,
+        calibration_digest=calibration.digest if (engine.table or engine.paddle_tables) and calibration else None,
         scales_digest=engine.quantized.facts.digest if engine.quantized else None,
         heldout_digest=intake.data.heldout.digest,
         spec_file=str(intake.spec_file),

@@ -22,9 +22,9 @@ from trtd.store.digest import json_digest
 STAGE_VERSIONS = {
     "convert": 1,
     "reference": 1,
-    "paddle-prepare": 1,
-    "paddle-calibrate": 1,
-    "paddle-build": 1,
+    "paddle-prepare": 2,
+    "paddle-calibrate": 2,
+    "paddle-build": 2,
     "produce": 1,
     "calibrate": 2,
     "quantize": 3,

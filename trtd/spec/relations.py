@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from trtd.spec.fields import CHANNEL_COUNT, NAME_PATTERN, TENSORRT
+from trtd.spec.fields import CHANNEL_COUNT, NAME_PATTERN, PADDLE, TENSORRT
 from trtd.spec.section import Fault, changed, relation
 
 if TYPE_CHECKING:
@@ -82,13 +82,14 @@ def metric_gates_with_metric(verify: VerifySection) -> Iterator[Fault]:
             yield Fault(("gates", key), "is a gate on verify.metric, which is not set", hint)
 
 
-@relation("engine.precision", "calibration", "verify.data")
+@relation("engine.precision", "engine.target", "calibration", "verify.data")
 def data_to_judge_on(spec: Spec) -> Iterator[Fault]:
     """Without any data no gate can compare anything. int8 is told of calibration first, which holds items out."""
     section = spec.calibration
     if spec.verify.data is not None or (section is not None and section.data is not None):
         return
-    if "int8" in spec.engine.precisions and (section is None or section.table is None):
+    int8 = "int8" in spec.engine.precisions and spec.engine.targets != ("paddle",)  # which has none, and is told so
+    if int8 and (section is None or section.table is None):
         yield Fault(("calibration",) if section is None else ("calibration", "data"), NOT_CALIBRATED, CALIBRATE)
         return
     hint = 'add [verify] with data = "../data/*.png"'
@@ -153,11 +154,15 @@ def fp16_beside_int8(spec: Spec) -> Iterator[Fault]:
         yield Fault(("quantization", "float_precision"), "is fp16, and onnxruntime-cpu computes it as FP32", hint)
 
 
-@relation("engine.target", "quantization", "calibration.table")
+@relation("engine.target", "quantization", "calibration.table", "calibration.method", "calibration.percentile")
 def quantization_by_paddle(spec: Spec) -> Iterator[Fault]:
     """On paddle-tensorrt, TensorRT calibrates and Paddle decides what runs in INT8: our own ways do not reach there."""
     if "paddle-tensorrt" not in spec.engine.targets:
         return
+    if spec.calibration is not None and set(spec.engine.targets) <= set(PADDLE):
+        for key in sorted({"method", "percentile"} & set(changed(spec.calibration))):
+            hint = "remove it: inside of Paddle, TensorRT calibrates, by entropy alone"
+            yield Fault(("calibration", key), "is for trtd's own calibration", hint)
     for key in ("exclude", "exclude_ops"):
         if getattr(spec.quantization, key):
             hint = "use exp_disable_tensorrt_ops in [engine.paddle]: operators by Paddle's names"

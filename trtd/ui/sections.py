@@ -37,7 +37,7 @@ def gate_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def fidelity_rows(report: Report) -> list[dict[str, Any]]:
-    """Per output two rows: the engine, and conversion alone, each against the reference."""
+    """Per output two rows: the engine, and FP32 on its target, each against the reference."""
     names = list(dict.fromkeys([*report.fidelity, *report.conversion]))
     return [
         {"output": visible(name), "rows": [row for row in rows if row]}
@@ -45,7 +45,7 @@ def fidelity_rows(report: Report) -> list[dict[str, Any]]:
         for rows in [
             (
                 _compared("engine", report.fidelity.get(name)),
-                _compared("conversion alone", report.conversion.get(name)),
+                _compared("FP32 alone", report.conversion.get(name)),
             )
         ]
     ]

@@ -69,6 +69,7 @@ def judge(
     precision: str,
     *,
     tf32: bool = False,
+    by_paddle: bool = False,
     fidelity: Mapping[str, Fidelity],
     speed: Speed | None,
     metric: TaskMetric | None,
@@ -78,6 +79,7 @@ def judge(
 
     Args:
         tf32: the target computes FP32 as TF32.
+        by_paddle: the engine is the Paddle model itself, so that no graph of ours can be changed.
         speed: ``None`` where the engine could not run on its target.
 
     A gate named for one output replaces the general one there. ``top1_agreement`` applies to outputs that hold
@@ -86,14 +88,15 @@ def judge(
     """
     precision = "tf32" if tf32 and precision == "fp32" else precision
     defaults = DEFAULTS[precision]
+    advice = (_PADDLE_ADVICE if by_paddle else _ADVICE)[precision]
     judged = [
         gate
         for output, measured in fidelity.items()
-        for gate in _output_gates(gates, defaults, output, measured, _fidelity_advice(precision, worst))
+        for gate in _output_gates(gates, defaults, output, measured, _with_worst(advice, worst))
     ]
     judged.extend(_gates_on_nothing(gates, fidelity))
     if metric is not None:
-        judged.extend(_metric_gates(gates, metric, _fidelity_advice(precision, None)))
+        judged.extend(_metric_gates(gates, metric, advice))
     if speed is not None:
         judged.extend(_speed_gates(gates, precision, speed))
     return tuple(judged)
@@ -160,12 +163,11 @@ def _gate(name: str, output: str, comparison: Comparison, bound: float, measured
     )  # fmt: skip
 
 
-def _fidelity_advice(precision: str, worst: TensorError | None) -> str:
-    general = _ADVICE[precision]
+def _with_worst(advice: str, worst: TensorError | None) -> str:
     if worst is None:
-        return general
+        return advice
     return (
-        f"{general}; or keep the operator behind the worst tensor {worst.tensor!r} ({worst.sqnr_db:.1f} dB) in FP32: "
+        f"{advice}; or keep the operator behind the worst tensor {worst.tensor!r} ({worst.sqnr_db:.1f} dB) in FP32: "
         f'[quantization] exclude = ["{worst.node}"]'
     )
 
@@ -177,6 +179,16 @@ _ADVICE = {
     "fp16": "some values need more than FP16 holds: keep operators in FP32 with [quantization] exclude or exclude_ops",
     "bf16": "some values need more than 8 bits of mantissa: build fp16",
     "int8": 'try another [calibration] method ("mse", "percentile", "entropy", "minmax") or more samples',
+}
+_WITH_PADDLE = "on paddle-tensorrt, keep operators with Paddle: exp_disable_tensorrt_ops in [engine.paddle]"
+_PADDLE_ADVICE = {
+    "fp32": "Paddle differs from its own run on the CPU: the build log may say why; another Paddle may do",
+    "tf32": "this GPU rounds FP32 products to 10 bits, which is too few here: NVIDIA_TF32_OVERRIDE=0 in the "
+    "environment forbids that; or loosen the gate",
+    "fp16": f"some values need more than FP16 holds: build fp32; or, {_WITH_PADDLE}",
+    "bf16": _ADVICE["bf16"],
+    "int8": "calibrate on more samples; or take a quantized model, [engine] quantized_model, or let Paddle make one, "
+    f'[quantization] producer = "paddle-ptq"; or, {_WITH_PADDLE}',
 }
 _NO_SCORES = "this output holds no class scores: ask for it at those that do, [verify.gates.outputs.NAME]"
 _NOTHING_COMPARED = "the output was empty, held NaN or infinity, or had another shape than the reference's"

@@ -120,7 +120,7 @@ class Report(Document):
         reference: what judged it, e.g. ``paddle 3.3.1 fp32``.
         items: held-out items that were run.
         fidelity: per output, engine against reference.
-        conversion: per output, the converted FP32 graph against reference: what conversion alone costs.
+        conversion: per output, FP32 on the same target against reference: what the precision is not to blame for.
         engine_latency, fp32_latency, fp16_latency: from host memory to host memory, side by side, interleaved, in one
             process; ``None`` where nothing ran on the target, or there is no FP16 engine to compare with.
         device_times: the same on the GPU alone; ``None`` on a CPU.

@@ -36,6 +36,7 @@ def test_each_subgraph_has_a_table_and_every_item_is_told(found: Found) -> None:
     assert [(table["header"], table["tensors"]) for table in tables] == [("TRT-8503-EntropyCalibration2", 4)] * 2
     assert all(table["file"].startswith("trt_calib_") for table in tables)
     assert found["good"]["done"] == [2, 4, 6]
+    assert found["loaded"]["tables"] == [table["file"] for table in tables]
 
 
 def test_a_last_smaller_batch_is_left_out(found: Found) -> None:
@@ -53,6 +54,10 @@ def test_a_last_smaller_batch_is_left_out(found: Found) -> None:
         ("unreached", "engine", "1 of 2 subgraphs have a calibration table", "no calibration item reaches them"),
         ("no-libnvinfer", "environment", "Paddle finds no TensorRT", "LD_LIBRARY_PATH"),
         ("no-tensorrt", "environment", "this Paddle was built without TensorRT", "paddlepaddle-gpu"),
+        ("read-only", "environment", "may not write there", "make the folder writable"),
+        ("tensorrt-11", "environment", "TensorRT 11.0.0 has no calibrators", "that Paddle or PaddleSlim has quantized"),
+        ("foreign", "engine", "are of another TensorRT (8503) than the 8.6.1 that Paddle finds", "build the engine"),
+        ("not-taken", "engine", "Paddle did not take the calibration tables", "other subgraphs than in calibration"),
     ],
 )
 def test_what_would_be_fp32_in_silence_is_an_error(case: str, code: str, message: str, hint: str, found: Found) -> None:

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from trtd.calibrate.items import Batch, shapes_of
-from trtd.calibrate.tensorrt_cache import read_cache
-from trtd.engines.paddle.config import make_config
+from trtd.engines.hardware import release
+from trtd.engines.paddle.config import make_runner
+from trtd.engines.paddle.installed import installed_paddle
 from trtd.engines.paddle.predictor import PaddleRunner
 from trtd.engines.paddle.settings import OPT_CACHE, PaddleSettings, PaddleTable
 from trtd.engines.paddle.subgraphs import counted
+from trtd.engines.paddle.tables import read_table, tables_in
 from trtd.errors import DataError, EngineError, EnvironmentMissing
 
-TABLE_PREFIX = "trt_calib_"
+LAST_WITH_CALIBRATORS = 10
 
 
 def calibrate(
@@ -50,10 +52,16 @@ def calibrate(
             where=str(folder),
             hint="make the folder writable for this user",
         )
-    before = _tables(folder)
+    found = installed_paddle(module).tensorrt_found
+    if release(found)[0] > LAST_WITH_CALIBRATORS:
+        raise EnvironmentMissing(
+            f"TensorRT {found} has no calibrators; {LAST_WITH_CALIBRATORS} was the last that had them",
+            where=str(folder / settings.model_file),
+            hint="give a model that Paddle or PaddleSlim has quantized, or run where Paddle finds an older TensorRT",
+        )
+    before = tables_in(folder / OPT_CACHE)
     with counted() as subgraphs:
-        config = make_config(module, settings, folder, log=True)
-        runner = PaddleRunner(module, config, settings.inputs, str(folder / settings.model_file))
+        runner = make_runner(module, settings, folder, log=True)
     if not subgraphs.nodes:
         assert settings.tensorrt is not None
         raise EngineError(
@@ -64,7 +72,7 @@ def calibrate(
         )
     _feed(runner, batches, progress)
     runner.close()  # the calibration computation itself ends here, and may take long
-    made = sorted(_tables(folder) - before)
+    made = sorted(tables_in(folder / OPT_CACHE) - before)
     if len(made) < len(subgraphs.nodes):
         raise EngineError(
             f"{len(made)} of {len(subgraphs.nodes)} subgraphs have a calibration table; the rest would not run in INT8",
@@ -72,12 +80,6 @@ def calibrate(
             hint="no calibration item reaches them: give inputs that do, or raise min_subgraph_size in [engine.paddle]",
         )
     return [read_table(folder / OPT_CACHE / name) for name in made]
-
-
-def read_table(path: Path) -> PaddleTable:
-    """Read a table. Raises ``DataError`` if it is torn or empty."""
-    cache = read_cache(path)
-    return PaddleTable(file=path.name, header=f"TRT-{cache.version}-{cache.algorithm}", tensors=len(cache.scales))
 
 
 def _feed(runner: PaddleRunner, batches: Iterable[Batch], progress: Callable[[int], None]) -> None:
@@ -99,7 +101,3 @@ def _feed(runner: PaddleRunner, batches: Iterable[Batch], progress: Callable[[in
         progress(done)
     if first is None:
         raise DataError("there are no calibration batches", hint="give real inputs, some hundred")
-
-
-def _tables(folder: Path) -> set[str]:
-    return {file.name for file in (folder / OPT_CACHE).glob(f"{TABLE_PREFIX}*") if file.stat().st_size}

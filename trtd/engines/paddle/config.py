@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from trtd.engines.paddle.predictor import gist
+from trtd.engines.paddle.predictor import PaddleRunner, gist
 from trtd.engines.paddle.settings import Call, InFolder, PaddleSettings, Precision, calls
 from trtd.errors import EngineError, EnvironmentMissing, TrtdError
+
+
+def make_runner(
+    module: Any,
+    settings: PaddleSettings,
+    folder: Path,
+    *,
+    cache: Path | None = None,
+    log: bool = False,
+    threads: int | None = None,
+) -> PaddleRunner:
+    """A predictor with these settings; arguments and errors as of :func:`make_config`, and those of the runner.
+
+    Args:
+        threads: on a CPU; ``None`` for as many as may be used. Paddle itself would take one.
+    """
+    config = make_config(module, settings, folder, cache=cache, log=log)
+    if not settings.gpu:
+        config.set_cpu_math_library_num_threads(threads or len(os.sched_getaffinity(0)))
+    model = folder / settings.model_file
+    engines = model.with_suffix("") if settings.converted else None
+    return PaddleRunner(module, config, settings.inputs, str(model), engines=engines)
 
 
 def make_config(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ MISSING: dict[str, tuple[tuple[str, ...], str]] = {
         "an unversioned libcudnn.so into LD_LIBRARY_PATH",
     ),
 }
+# Where a PIR program's TensorRT engines are, if not where they were made. Paddle sets it for the first predictor of a
+# process alone: another one would get the first one's engines. Source: Paddle 3, tensorrt_engine_instruction.cc.
+ENGINES_FLAG = "FLAGS_trt_engine_serialized_path"
 MEMORY = ("Out of memory error", "ResourceExhausted", "CUDA error(2)")
 
 _KIND = re.compile(r"\(\w+\) |\w+Error: ")
@@ -62,14 +66,19 @@ class PaddleRunner:
         module: ``paddle.inference``.
         config: of that module's, used up: a second predictor of the same one is refused by Paddle.
         where: of the model, for messages.
+        engines: folder of the TensorRT engines of a PIR program; ``None`` if it has none.
 
     Raises:
         EnvironmentMissing: there is no GPU, or TensorRT's libraries are missing.
         EngineError: Paddle cannot load the model.
     """
 
-    def __init__(self, module: Any, config: Any, inputs: tuple[TensorFacts, ...], where: str) -> None:
+    def __init__(
+        self, module: Any, config: Any, inputs: tuple[TensorFacts, ...], where: str, *, engines: Path | None = None
+    ) -> None:
         refuse_unreadable(config.prog_file(), importlib.import_module("paddle").__version__)
+        self._engines = engines
+        self._find_engines()
         try:
             self._predictor = module.create_predictor(config)
         except Exception as error:
@@ -87,17 +96,23 @@ class PaddleRunner:
 
     def run(self, feeds: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         check_feeds(self._inputs, feeds)
+        self._find_engines()
         try:
             for name, array in feeds.items():
                 handle = self._predictor.get_input_handle(name)
                 handle.reshape(list(array.shape))
                 handle.copy_from_cpu(np.ascontiguousarray(array))
             self._predictor.run()
+            self._engines = None  # the first run has read them
             return {name: self._predictor.get_output_handle(name).copy_to_cpu() for name in self._output_names}
         except Exception as error:
             if any(mark in str(error) for mark in MEMORY):
                 raise WorkerOutOfMemory(f"the GPU has no memory left: {gist(error)}", hint="free it") from error
             raise EngineError(f"Paddle failed: {gist(error)}") from error
+
+    def _find_engines(self) -> None:
+        if self._engines is not None:
+            importlib.import_module("paddle").set_flags({ENGINES_FLAG: str(self._engines)})
 
     def close(self) -> None:
         """Drop the predictor. Its destructor writes what Paddle writes at the end, and may take long."""

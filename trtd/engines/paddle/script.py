@@ -8,7 +8,7 @@ from trtd.engines.paddle.settings import OPT_CACHE, Call, InFolder, PaddleSettin
 
 _HEAD = '''\
 """Run this engine with Paddle alone: python {script} INPUTS.npz [OUTPUTS.npz]. Written by trtd; it needs no trtd."""
-import pathlib, sys
+import os, pathlib, sys
 import numpy as np
 import paddle.inference as paddle
 
@@ -36,6 +36,8 @@ def render_script(settings: PaddleSettings, name: str) -> str:
     model = f"str(here / {settings.model_file!r}), "  # one argument alone would be a folder
     model += f"str(here / {settings.params_file!r})" if settings.params_file else "''"
     lines = [_line(call) for call in calls(settings)]
+    if not settings.gpu:  # Paddle itself would take one
+        lines.append("config.set_cpu_math_library_num_threads(len(os.sched_getaffinity(0)))")
     if settings.gpu:  # a Paddle without GPUs tells its log, and goes on with the CPU
         lines.append("assert config.use_gpu(), 'this Paddle was built without GPUs'")
     if settings.tensorrt is not None:

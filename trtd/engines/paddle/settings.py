@@ -68,7 +68,7 @@ class PaddleSettings(Document):
         tensorrt: ``None``: Paddle's own kernels.
         inputs: names, dtypes and shapes.
         converted: the TensorRT engines are in the program already, by ``paddle.tensorrt.convert``.
-        paddle, tensorrt_version: that built it; empty for what took no part.
+        paddle, tensorrt_version: that built it; of TensorRT the one that was loaded. Empty for what took no part.
     """
 
     schema_version: Literal[1] = 1
@@ -91,11 +91,13 @@ class PaddleTable(Document):
         file: its name in ``_opt_cache``. The key in it is Paddle's own business.
         header: of its first line, ``TRT-8503-EntropyCalibration2``.
         tensors: how many have a range.
+        digest: ``sha256:…`` of the file.
     """
 
     file: str
     header: str
     tensors: int
+    digest: str
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,13 @@ def quantize(model_file: Path, params_file: Path, feeds: Path, out_stem: Path, o
     files = sorted(feeds.glob("*.npz"))
     total = len(files) * (2 if options["algorithm"] in ("KL", "hist") else 1)
 
-    class Loader:
+    class Loader(paddle.io.DataLoader):  # type: ignore[misc,name-defined]  # 2.6.2 takes nothing else
         """All that Paddle asks of a data loader: a length, and one pass over the feeds for each call."""
 
         handed_over = 0
+
+        def __init__(self) -> None:
+            pass
 
         def __len__(self) -> int:
             return len(files)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from trtd.engines.opening import EngineFiles
-from trtd.engines.paddle.building import build_engines, convert_pir, versions
+from trtd.engines.paddle.building import build_engines, built_here
+from trtd.engines.paddle.pir import convert_pir
 from trtd.engines.paddle.predictor import paddle_inference
 from trtd.engines.paddle.script import render_script
 from trtd.engines.paddle.settings import OPT_CACHE, SCRIPT_FILE, SETTINGS_FILE
@@ -26,10 +27,10 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     if job.tables is not None:
         shutil.copytree(job.tables / OPT_CACHE, published / OPT_CACHE)
     feeds = job.heldout.timing_feeds(job.batch)[0]
-    settings = job.settings.model_copy(update=versions(module, job.settings))
+    settings = built_here(module, job.settings)
     progress(0, 2, "TensorRT builds" if settings.tensorrt else "load")
     if settings.converted:
-        convert_pir(module, settings, published, job.profiles)
+        convert_pir(settings, published, job.profiles)
     build_engines(module, settings, published, feeds)
     progress(1, 2, "digests")
     (published / SETTINGS_FILE).write_text(settings.model_dump_json(indent=1) + "\n")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from trtd.engines.paddle.building import built_here
 from trtd.engines.paddle.calibrate import calibrate
 from trtd.engines.paddle.predictor import paddle_inference
 from trtd.engines.paddle.settings import OPT_CACHE
@@ -27,6 +28,12 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     job.calibration.refuse_changed()
     shutil.move(work / OPT_CACHE, out / OPT_CACHE)
     shutil.rmtree(work)
-    found = PaddleTables(set_digest=job.calibration.digest, samples=total, tables=tuple(tables))
+    found = PaddleTables(
+        model_digest=job.model_digest,
+        set_digest=job.calibration.digest,
+        samples=total,
+        settings=built_here(module, job.settings),
+        tables=tuple(tables),
+    )
     (out / PADDLE_TABLES_FILE).write_text(found.model_dump_json(indent=1))
     return {"tables": len(tables)}

@@ -79,6 +79,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
             job.verify.gates,
             job.precision,
             tf32=job.tf32,
+            by_paddle=BACKENDS[job.target].family == "paddle",
             fidelity=comparison.fidelity(),
             speed=timings.speed(native_fp16=BACKENDS[job.target].native_fp16),
             metric=task,
