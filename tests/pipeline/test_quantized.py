@@ -156,7 +156,9 @@ def test_the_quantized_model_is_taken_where_calibration_misses_a_gate(works: Wor
     assert manifest.model_digest != manifest.scales_digest
     again = trtd("verify", "net", "--registry", works.registry.root, "--json")
     assert again.status == 0, again.err
-    assert again.document["data"]["report"]["fidelity"] == json.loads(report.model_dump_json())["fidelity"]
+    judged = again.document["data"]["report"]
+    assert judged["fidelity"] == json.loads(report.model_dump_json())["fidelity"]
+    assert judged["notes"] == list(report.notes)
     assert [o.built for o in works.build(path)] == [False]
     program = works.folder / "models" / "calibrated" / "inference.pdiparams"
     program.write_bytes(program.read_bytes()[:-4] + bytes(4))

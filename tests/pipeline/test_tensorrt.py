@@ -15,7 +15,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 import trtd as api
-from tests.workshop import Recorder, Workshop, taken
+from tests.workshop import Recorder, Workshop, taken, write_image
+from trtd.calibrate.table import read_table
 from trtd.errors import EngineError, EnvironmentMissing, GateMissed, RegistryError, StageError
 from trtd.pipeline.build import Outcome, Request, build, log_file
 from trtd.registry.lookup import current
@@ -198,6 +199,25 @@ def test_engines_built_ahead_are_emulated_published_and_proved_where_their_gpu_i
     gpus_here("12.0")
     with pytest.raises(EngineError, match=r"for compute capability 8\.6 or 8\.9, and here is Stand-in GPU 0 \(12\.0\)"):
         api.load(registry, "cnn-int8")
+
+
+def test_to_verify_leaves_nothing_that_a_later_build_takes(own: Workshop, gpus_here: Place, trtd: Trtd) -> None:
+    """Version 2 would have the ranges of version 1's data, and a record that names those of its own."""
+    gpus_here()
+    held = own.folder / "held"
+    held.mkdir()
+    for number in range(8):
+        write_image(held / f"{number}.png", 500 + number)
+    path = spec(own, '"tensorrt-rtx"', '"int8"', engine=AHEAD, verify='data = "../held"', more=UNVERIFIED)
+    built(own, path)
+    for number, file in enumerate(sorted(own.images.iterdir())):
+        write_image(file, 9000 + number)
+    assert trtd("verify", "cnn", "--registry", own.registry.root).status == 0
+    recorder = Recorder()
+    built(own, path, recorder)
+    assert {"calibrate", "quantize"} <= set(recorder.ran)
+    record = own.registry.record("cnn", 2)
+    assert verify_files(own.registry, "cnn", 2).calibration_digest == read_table(record / "calibration.json").set_digest
 
 
 def test_a_verification_that_fails_on_the_gpu_leaves_the_record_as_it_was(own: Workshop, gpus_here: Place) -> None:

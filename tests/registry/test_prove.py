@@ -20,6 +20,7 @@ from trtd.store.lock import hold
 
 STEPS = failpoints_in("prove.py")
 COMMITTED = "prove.exchanged"
+DEVICE = "NVIDIA A10"
 SPEED = PASSED.model_copy(update={"name": "min_speedup", "output": "", "bound": 1.0, "measured": 2.0})
 
 
@@ -30,7 +31,7 @@ def emulated(registry: Registry) -> dict[str, Path]:
     for name in ("model.plan", "report.json", "calibration.json"):
         (sources / name).write_bytes(b"old " + name.encode())
     records = {name: sources / name for name in ("report.json", "calibration.json")}
-    target = Target(backend="tensorrt-rtx", fingerprint={})
+    target = Target(backend="tensorrt-rtx", fingerprint={"compute": "8.6", "device": "no GPU"})
     facts = provenance(proof="emulated", target=target, spec={"name": NAME, "publish": {"keep": 3, "unverified": True}})
     publish(registry, NAME, {"model.plan": sources / "model.plan"}, records, facts)
     for name in ("report.json", "layers.json"):
@@ -49,10 +50,12 @@ def state_of(registry: Registry) -> str:
     if manifest.proof == "emulated":
         assert found["report.json"] == b"old report.json"
         assert "layers.json" not in found
+        assert manifest.target.fingerprint["device"] == "no GPU"
         return "old"
     assert found["report.json"] == b"new report.json"
     assert found["layers.json"] == b"new layers.json"
     assert [gate.name for gate in manifest.gates] == ["cosine", "min_speedup"]
+    assert manifest.target.fingerprint == {"compute": "8.6", "device": DEVICE}
     return "new"
 
 
@@ -60,7 +63,7 @@ def test_the_record_is_new_and_the_engine_is_not_touched(registry: Registry) -> 
     told = emulated(registry)
     engine = registry.engine(NAME, 1) / "model.plan"
     before = engine.stat()
-    prove(registry, NAME, 1, told, [PASSED, SPEED])
+    prove(registry, NAME, 1, told, [PASSED, SPEED], device=DEVICE)
     assert state_of(registry) == "new"
     assert engine.stat() == before
     check_whole(registry)
@@ -71,7 +74,7 @@ def test_the_record_is_new_and_the_engine_is_not_touched(registry: Registry) -> 
 def test_what_did_not_pass_proves_nothing(registry: Registry, gates: list[object]) -> None:
     told = emulated(registry)
     with pytest.raises(RegistryError, match="did not pass"):
-        prove(registry, NAME, 1, told, gates)  # type: ignore[arg-type]
+        prove(registry, NAME, 1, told, gates, device=DEVICE)  # type: ignore[arg-type]
     assert state_of(registry) == "old"
 
 
@@ -82,7 +85,7 @@ def test_an_engine_that_was_changed_is_not_proved(registry: Registry) -> None:
     engine.chmod(0o644)
     engine.write_bytes(b"other")
     with pytest.raises(RegistryError, match=r"model\.plan"):
-        prove(registry, NAME, 1, told, [PASSED, SPEED])
+        prove(registry, NAME, 1, told, [PASSED, SPEED], device=DEVICE)
 
 
 def test_steps() -> None:
@@ -93,10 +96,10 @@ def test_steps() -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_kill_9_leaves_the_old_record_or_the_new_one(registry: Registry, step: str) -> None:
     told = emulated(registry)
-    assert run_in_child(lambda: prove(registry, NAME, 1, told, [PASSED, SPEED]), step) == -signal.SIGKILL
+    assert run_in_child(lambda: prove(registry, NAME, 1, told, [PASSED, SPEED], device=DEVICE), step) == -signal.SIGKILL
     assert state_of(registry) == ("new" if step == COMMITTED else "old")
     check_whole(registry)
-    prove(registry, NAME, 1, told, [PASSED, SPEED])
+    prove(registry, NAME, 1, told, [PASSED, SPEED], device=DEVICE)
     assert state_of(registry) == "new"
 
 
@@ -108,7 +111,7 @@ def test_a_refusing_disk_leaves_the_old_record_or_the_new_one(
     told = emulated(registry)
     monkeypatch.setenv(VARIABLE, f"{step}:error={name}")
     with pytest.raises(StorageError):
-        prove(registry, NAME, 1, told, [PASSED, SPEED])
+        prove(registry, NAME, 1, told, [PASSED, SPEED], device=DEVICE)
     monkeypatch.delenv(VARIABLE)
     assert state_of(registry) == ("new" if step == COMMITTED else "old")
     assert os.listdir(registry.staging) == []
@@ -117,5 +120,5 @@ def test_a_refusing_disk_leaves_the_old_record_or_the_new_one(
 def test_it_waits_for_nobody_longer_than_told(registry: Registry) -> None:
     told = emulated(registry)
     with hold(registry.lock(NAME), "a test", wait_s=1), pytest.raises(RegistryBusy):
-        prove(registry, NAME, 1, told, [PASSED, SPEED], wait_s=0.05)
+        prove(registry, NAME, 1, told, [PASSED, SPEED], device=DEVICE, wait_s=0.05)
     assert state_of(registry) == "old"

@@ -8,6 +8,7 @@ import pytest
 
 from trtd.spec.load import spec_from_text
 from trtd.spec.schema import Spec
+from trtd.spec.section import changed
 
 Faults = Callable[..., list[str]]
 
@@ -30,6 +31,49 @@ def test_a_list_of_targets_is_one_spec_for_each() -> None:
         "det-tensorrt-rtx-fp16",
         "det-tensorrt-rtx-int8",
     ]
+
+
+EVERY_TARGET = f"""{INT8}
+[calibration]
+method = "percentile"
+percentile = 99.9
+[engine]
+target = ["onnxruntime-cpu", "tensorrt", "tensorrt-rtx", "paddle", "paddle-tensorrt"]
+precision = "fp16"
+compute_capabilities = ["8.6"]
+[engine.tensorrt]
+tf32 = true
+version_compatible = true
+aux_streams = 2
+[engine.paddle]
+memory_pool_init_size_mb = 100
+convert_to_mixed_precision = true
+use_static = true
+""".replace('calibration.data = "c"\n\n[calibration]', '[calibration]\ndata = "c"')
+
+
+def test_each_target_is_told_only_what_it_reads() -> None:
+    """A part would be refused when the record of its engine is read, or be judged by another target's options."""
+    parts = {part.engine.only_target: part for part in spec(EVERY_TARGET).per_target()}
+    for part in parts.values():
+        assert Spec.model_validate(part.model_dump(mode="json")) == part
+    told = {
+        target: (sorted(changed(part.engine.tensorrt)), sorted(changed(part.engine.paddle)))
+        for target, part in parts.items()
+    }
+    assert told == {
+        "onnxruntime-cpu": ([], []),
+        "tensorrt": (["aux_streams", "tf32", "version_compatible"], []),
+        "tensorrt-rtx": (["aux_streams"], []),
+        "paddle": ([], ["convert_to_mixed_precision", "memory_pool_init_size_mb"]),
+        "paddle-tensorrt": ([], ["memory_pool_init_size_mb", "use_static"]),
+    }
+    assert [target for target, part in parts.items() if part.engine.compute_capabilities] == [
+        "tensorrt",
+        "tensorrt-rtx",
+    ]
+    methods = {target: part.calibration.method for target, part in parts.items() if part.calibration}
+    assert [target for target, method in methods.items() if method != "percentile"] == ["paddle", "paddle-tensorrt"]
 
 
 def test_one_target_keeps_the_name() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from trtd.calibrate.table import read_table
@@ -48,24 +47,13 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
         spec_folder=intake.spec_file.parent,
         threads=request.used_threads,
         tools=tool_versions(plan.target, intake.facts.format),
-        notes=(*data.notes, *_origin(intake, engine), *(f"{plan.target}: {warning}" for warning in engine.warnings)),
+        notes=(*data.notes, *engine.told),
         hooks_allowed=request.bounds.hooks_allowed,
     )
     runner.run_into(scratch, "verify", inputs)
     report = Report.model_validate_json((scratch / REPORT_FILE).read_bytes())
     write_report(intake, engine, report, scratch)
     return report
-
-
-def _origin(intake: Intake, engine: MadeEngine) -> Iterator[str]:
-    """How the engine was made, and where INT8 has its scales from if not from trtd's calibration."""
-    yield from engine.notes
-    if engine.quantized is not None and intake.spec.quantization.producer == "paddle-ptq":
-        yield "Scales are those that Paddle's post-training quantization found."
-    elif engine.quantized is not None:
-        yield f"Scales are those of {engine.quantized.source.model_file}, the spec's quantized_model."
-    if intake.facts.quantized:
-        yield "The model is quantized: scales are its own, and it is judged by its own run in Paddle."
 
 
 def write_report(intake: Intake, engine: MadeEngine, report: Report, folder: Path) -> None:

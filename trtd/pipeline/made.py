@@ -47,6 +47,18 @@ class MadeEngine:
     accelerators: dict[str, dict[str, str]] = field(default_factory=dict)
     again: Callable[[Path], tuple[EngineFiles, tuple[str, ...]]] | None = None
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Everything that a report should say of how it was made."""
+        return (*self.notes, *(f"{self.files.target}: {warning}" for warning in self.warnings))
+
+
+def own_scales(intake: Intake) -> tuple[str, ...]:
+    """What to note of a model that is quantized itself."""
+    if not intake.facts.quantized:
+        return ()
+    return ("The model is quantized: scales are its own, and it is judged by its own run in Paddle.",)
+
 
 def reference_of(intake: Intake, runner: StageRunner, request: Request) -> Path:
     """Folder with what the original model gives on the held-out items."""

@@ -24,7 +24,7 @@ from trtd.pipeline.contracts import (
     QuantizeInputs,
 )
 from trtd.pipeline.intake import Intake, Quantized
-from trtd.pipeline.made import MadeEngine, reference_of
+from trtd.pipeline.made import MadeEngine, own_scales, reference_of
 from trtd.pipeline.making_paddle import make_paddle
 from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
@@ -45,9 +45,14 @@ def make_engine(intake: Intake, runner: StageRunner, request: Request) -> MadeEn
 def make_from_quantized(intake: Intake, runner: StageRunner, request: Request, quantized: Quantized) -> MadeEngine:
     """Make it of a quantized model, to be judged by, and timed beside, the float one of the intake."""
     if BACKENDS[runner.plan.target].family == "paddle":
-        return make_paddle(intake, runner, request, quantized)
-    made = _make(*of_quantized(intake, runner, quantized), request, judged_by=(intake, runner))
-    return replace(made, quantized=quantized)
+        made = make_paddle(intake, runner, request, quantized)
+    else:
+        made = _make(*of_quantized(intake, runner, quantized), request, judged_by=(intake, runner))
+    if intake.spec.quantization.producer == "paddle-ptq":
+        origin = "Scales are those that Paddle's post-training quantization found."
+    else:
+        origin = f"Scales are those of {quantized.source.model_file}, the spec's quantized_model."
+    return replace(made, quantized=quantized, notes=(origin, *made.notes))
 
 
 def of_quantized(intake: Intake, runner: StageRunner, quantized: Quantized) -> tuple[Intake, StageRunner]:
@@ -89,6 +94,7 @@ def _make(
         files=files,
         baselines=make_baselines(original, original_runner, float_model),
         warnings=warnings,
+        notes=own_scales(original),
         again=partial(compile_engine, intake, runner, graph) if BACKENDS[runner.plan.target].compiles else None,
     )
 

@@ -20,7 +20,7 @@ from trtd.pipeline.contracts import (
     PaddleTables,
 )
 from trtd.pipeline.intake import Intake, Quantized
-from trtd.pipeline.made import MadeEngine, reference_of
+from trtd.pipeline.made import MadeEngine, own_scales, reference_of
 from trtd.pipeline.paddle_settings import settings_of
 from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
@@ -49,17 +49,21 @@ def make_paddle(
         files=build(),
         baselines=_baselines(intake, runner),
         paddle_tables=tables and tables / PADDLE_TABLES_FILE,
-        quantized=quantized,
-        notes=(*_told(settings, tables), *limits(settings)),
+        notes=(*own_scales(intake), *_told(settings, tables), *limits(settings)),
         accelerators=accelerators(settings),
         again=None if settings.tensorrt is None else lambda out: (build(out), ()),
     )
 
 
 def published_paddle(
-    intake: Intake, runner: StageRunner, request: Request, quantized: Quantized | None, files: EngineFiles
+    intake: Intake,
+    runner: StageRunner,
+    request: Request,
+    quantized: Quantized | None,
+    files: EngineFiles,
+    notes: tuple[str, ...],
 ) -> MadeEngine:
-    """A published engine, with everything beside it that judging needs made again."""
+    """A published engine, with everything beside it that judging needs made again, and the notes of its making."""
     made_of, its_runner = _instead(intake, runner, quantized)
     prepared = _prepare(made_of, its_runner, settings_of(made_of, made_of.facts, _precision(runner)))
     return MadeEngine(
@@ -70,7 +74,7 @@ def published_paddle(
         table=None,
         files=files,
         baselines=_baselines(intake, runner),
-        quantized=quantized,
+        notes=notes,
     )
 
 

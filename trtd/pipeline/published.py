@@ -50,12 +50,15 @@ def verify_published(registry: Registry, name: str, version: int | None, request
         RegistryError: there is no such engine, or a file was changed.
         TrtdError: its model or data are not what they were, or a stage failed.
     """
-    manifest, intake, runner, engine = _published(registry, name, version, request)
     with staging_folder(registry.staging, f"verify-{name}") as scratch:
-        report = judge_engine(intake, engine, runner, request, scratch)
+        for part in ("graph", "report"):
+            (scratch / part).mkdir()
+        manifest, intake, runner, engine = _published(registry, name, version, request, scratch / "graph")
+        folder = scratch / "report"
+        report = judge_engine(intake, engine, runner, request, folder)
         if manifest.proof == "emulated" and report.proof == "verified" and report.passed:
-            told = {file: scratch / file for file in (REPORT_FILE, HTML_FILE, LAYERS_FILE)}
-            prove(registry, name, manifest.version, told, report.gates)
+            told = {file: folder / file for file in (REPORT_FILE, HTML_FILE, LAYERS_FILE)}
+            prove(registry, name, manifest.version, told, report.gates, device=BACKENDS[report.target].device())
     return report
 
 
@@ -65,27 +68,34 @@ def bench_published(
     """Time a published engine beside FP32; raises as :func:`verify_published`."""
     if runs < 1 or (batch is not None and batch < 1):
         raise UsageError("--runs and --batch are whole numbers from 1")
-    _, intake, runner, engine = _published(registry, name, version, request)
-    if engine.files.unverifiable:
-        hint = "time it where such a device is"
-        raise EnvironmentMissing(f"{name} cannot run here: {engine.files.unverifiable}", hint=hint)
-    inputs = BenchInputs(
-        engine=engine.files,
-        baseline=engine.baselines["fp32"],
-        kernels=registry.private / "cache",
-        heldout=intake.data.heldout,
-        batch=batch or intake.batch,
-        runs=runs,
-        threads=request.used_threads,
-    )
     with staging_folder(registry.staging, f"bench-{name}") as scratch:
-        return Timed.model_validate(stage_result(runner.run_into(scratch, "bench", inputs)))
+        for part in ("graph", "times"):
+            (scratch / part).mkdir()
+        _, intake, runner, engine = _published(registry, name, version, request, scratch / "graph")
+        if engine.files.unverifiable:
+            hint = "time it where such a device is"
+            raise EnvironmentMissing(f"{name} cannot run here: {engine.files.unverifiable}", hint=hint)
+        inputs = BenchInputs(
+            engine=engine.files,
+            baseline=engine.baselines["fp32"],
+            kernels=registry.private / "cache",
+            heldout=intake.data.heldout,
+            batch=batch or intake.batch,
+            runs=runs,
+            threads=request.used_threads,
+        )
+        return Timed.model_validate(stage_result(runner.run_into(scratch / "times", "bench", inputs)))
 
 
 def _published(
-    registry: Registry, name: str, version: int | None, request: Request
+    registry: Registry, name: str, version: int | None, request: Request, out: Path
 ) -> tuple[Manifest, Intake, StageRunner, MadeEngine]:
-    """A published engine, whole and of the model and held-out set that it was built with."""
+    """A published engine, whole and of the model and held-out set that it was built with.
+
+    Args:
+        out: an empty folder for its graph, which the store must not keep: the calibration data may be other ones by
+            now, and its key would say that the graph was made with these.
+    """
     manifest, folder = current(registry, name, version)
     verify_files(registry, name, manifest.version)
     spec_file = Path(manifest.spec_file)
@@ -98,9 +108,9 @@ def _published(
     quantized = _quantized_of(manifest, intake, runner)
     files = manifest.engine_files(folder)
     if BACKENDS[plan.target].family == "paddle":
-        engine = published_paddle(intake, runner, request, quantized, files)
+        engine = published_paddle(intake, runner, request, quantized, files, manifest.notes)
     else:
-        engine = _published_graph(manifest, files, intake, runner, request, quantized)
+        engine = _published_graph(manifest, files, intake, runner, request, quantized, out)
     return manifest, intake, runner, engine
 
 
@@ -111,6 +121,7 @@ def _published_graph(
     runner: StageRunner,
     request: Request,
     quantized: Quantized | None,
+    out: Path,
 ) -> MadeEngine:
     """The published files, with everything beside them that judging needs made again."""
     record = runner.registry.record(manifest.name, manifest.version)
@@ -119,7 +130,7 @@ def _published_graph(
     converted = convert(*made_of)
     graph, summary = files.folder, record / SUMMARY_FILE
     if BACKENDS[runner.plan.target].compiles:
-        graph = made_of[1].run("quantize", quantize_inputs(*made_of, converted, table))
+        graph = made_of[1].run_into(out, "quantize", quantize_inputs(*made_of, converted, table))
         summary = graph / SUMMARY_FILE
     return MadeEngine(
         converted=converted,
@@ -129,7 +140,7 @@ def _published_graph(
         table=table,
         files=files,
         baselines=make_baselines(intake, runner, convert(intake, runner)),
-        quantized=quantized,
+        notes=manifest.notes,
     )
 
 

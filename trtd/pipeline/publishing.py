@@ -82,6 +82,7 @@ def publish_engine(intake: Intake, engine: MadeEngine, report: Report, runner: S
         outputs=signature.outputs,
         max_batch_size=intake.max_batch if _keeps_batch(engine.reference, len(signature.outputs)) else 0,
         tools=report.tools,
+        notes=engine.told,
     )
     return publish(registry, plan.name, engine.files.paths, record_files, provenance)
 

@@ -54,6 +54,7 @@ class Provenance(Document):
         inputs, outputs: of the engine, in its own order.
         max_batch_size: largest first dimension that it was built for; 0 or 1 if it does not batch.
         tools: versions of everything that took part.
+        notes: on how it was made, and what its builder warned of.
         rolled_back_from: the older version whose files these are; ``None`` if they were built for this one.
     """
 
@@ -73,6 +74,7 @@ class Provenance(Document):
     outputs: tuple[TensorFacts, ...]
     max_batch_size: int = Field(default=0, ge=0)
     tools: dict[str, str]
+    notes: tuple[str, ...] = ()
     rolled_back_from: int | None = None
 
     def publish_setting(self, key: str, default: Any) -> Any:

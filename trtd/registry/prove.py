@@ -27,6 +27,7 @@ def prove(
     record_files: Mapping[str, Path],
     gates: Sequence[Gate],
     *,
+    device: str,
     wait_s: float = LOCK_WAIT_S,
 ) -> None:
     """Make a published version a verified one.
@@ -36,6 +37,7 @@ def prove(
         name, version: of the engine.
         record_files: what is new in the record, by name: the report, and what it rests on.
         gates: as they were measured on the device, all of them passed.
+        device: what it is called.
         wait_s: how long to wait for a publish, rollback or gc of this name.
 
     Raises:
@@ -55,7 +57,9 @@ def prove(
                 for path, source in (kept | dict(record_files)).items():
                     copy_file(source, draft / path)
                 records = {path: file_facts(draft / path) for path in {**old.records, **record_files}}
-                manifest = old.model_copy(update={"proof": "verified", "gates": tuple(gates), "records": records})
+                target = old.target.model_copy(update={"fingerprint": {**old.target.fingerprint, "device": device}})
+                news = {"proof": "verified", "gates": tuple(gates), "target": target, "records": records}
+                manifest = old.model_copy(update=news)
                 (draft / MANIFEST_FILE).write_bytes(manifest.to_json())
                 failpoint("prove.staged")
                 fsync_tree(folder)

@@ -9,6 +9,8 @@ from pydantic import Field
 from trtd.spec import engine_relations as rules
 from trtd.spec.fields import (
     LARGEST,
+    PADDLE,
+    TENSORRT,
     Capability,
     Count,
     HardwareCompatibility,
@@ -20,7 +22,7 @@ from trtd.spec.fields import (
     Targets,
     Text,
 )
-from trtd.spec.section import Relation, Section
+from trtd.spec.section import Relation, Section, without
 
 MAX_BYTES = 2**63 - 1
 
@@ -180,3 +182,20 @@ class EngineSection(Section):
         """The target of a spec that has one: :meth:`trtd.spec.schema.Spec.per_target` gives such."""
         (target,) = self.targets
         return target
+
+    def of_target(self, target: Target) -> EngineSection:
+        """The section as this target alone reads it: what only others read is at its default."""
+        tensorrt, paddle = self.tensorrt, self.paddle
+        if target not in TENSORRT:
+            tensorrt = TensorRTSection()
+        elif target != "tensorrt":
+            tensorrt = without(tensorrt, rules.FULL_TENSORRT)
+        if target not in PADDLE:
+            paddle = PaddleSection()
+        elif target == "paddle":
+            paddle = without(paddle, set(PaddleSection.model_fields).difference(rules.PADDLE_KERNELS))
+        else:
+            paddle = without(paddle, [rules.PADDLE_MIXED])
+        capabilities = self.compute_capabilities if target in TENSORRT else []
+        read = {"target": target, "tensorrt": tensorrt, "paddle": paddle, "compute_capabilities": capabilities}
+        return self.model_copy(update=read)

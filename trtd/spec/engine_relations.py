@@ -11,6 +11,12 @@ from trtd.spec.section import Fault, changed, relation
 if TYPE_CHECKING:
     from trtd.spec.engine import EngineSection
 
+FULL_TENSORRT = ("timing_cache", "version_compatible", "hardware_compatibility", "tf32")
+"""TensorRT-RTX has none of these: it times no kernels, its engines run on all GPUs of a capability, FP32 is TF32."""
+PADDLE_MIXED = "convert_to_mixed_precision"
+PADDLE_KERNELS = ("memory_pool_init_size_mb", PADDLE_MIXED)
+"""Options that Paddle reads without TensorRT."""
+
 
 @relation("target", "compute_capabilities")
 def capabilities_of_tensorrt(engine: EngineSection) -> Iterator[Fault]:
@@ -45,20 +51,19 @@ def options_of_paddle(engine: EngineSection) -> Iterator[Fault]:
 @relation("target", "precision", "paddle")
 def options_of_paddle_tensorrt(engine: EngineSection) -> Iterator[Fault]:
     """Paddle's own kernels know none of TensorRT's options, and TensorRT converts no weights in the file."""
-    own = {"memory_pool_init_size_mb", "convert_to_mixed_precision"}
     given = changed(engine.paddle)
     if not set(engine.targets) & set(PADDLE):
         return
     for key in given:
-        if key not in own and "paddle-tensorrt" not in engine.targets:
+        if key not in PADDLE_KERNELS and "paddle-tensorrt" not in engine.targets:
             yield Fault(
                 ("paddle", key), "is for target paddle-tensorrt", 'remove it, or set target = "paddle-tensorrt"'
             )
-    if "convert_to_mixed_precision" in given:
+    if PADDLE_MIXED in given:
         mixed = {"fp16", "bf16"} & set(engine.precisions)
         if "paddle" not in engine.targets or not mixed:
             hint = 'remove it, or set target = "paddle" and precision = "fp16"'
-            yield Fault(("paddle", "convert_to_mixed_precision"), "is for fp16 and bf16 of target paddle", hint)
+            yield Fault(("paddle", PADDLE_MIXED), "is for fp16 and bf16 of target paddle", hint)
     if engine.paddle.use_calib_mode is not None and "int8" not in engine.precisions:
         yield Fault(("paddle", "use_calib_mode"), "is for int8, which is not asked for", "remove it")
 
@@ -73,8 +78,8 @@ def options_of_tensorrt(engine: EngineSection) -> Iterator[Fault]:
 
 @relation("target", "tensorrt")
 def options_of_full_tensorrt(engine: EngineSection) -> Iterator[Fault]:
-    """TensorRT-RTX times no kernels, its engines run on other GPUs of a named capability, and FP32 is always TF32."""
-    for key in ("timing_cache", "version_compatible", "hardware_compatibility", "tf32"):
+    """TensorRT-RTX would be asked for what it does not have."""
+    for key in FULL_TENSORRT:
         if key in changed(engine.tensorrt) and "tensorrt" not in engine.targets:
             hint = 'remove it, or set target = "tensorrt"'
             yield Fault(("tensorrt", key), "is for target tensorrt alone", hint)

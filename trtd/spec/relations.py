@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from trtd.spec.schema import InputShape, ModelSection, Preprocess, Spec, VerifySection
 
 NOT_CALIBRATED = "missing: int8 must be calibrated on real data"
+OWN_CALIBRATION = ("method", "percentile")
+"""Options of trtd's own calibration, which inside of Paddle TensorRT does."""
 CALIBRATE = 'add [calibration] with data = "../data/*.png", or set engine.precision = "fp16"'
 
 
@@ -160,7 +162,7 @@ def quantization_by_paddle(spec: Spec) -> Iterator[Fault]:
     if "paddle-tensorrt" not in spec.engine.targets:
         return
     if spec.calibration is not None and set(spec.engine.targets) <= set(PADDLE):
-        for key in sorted({"method", "percentile"} & set(changed(spec.calibration))):
+        for key in sorted(set(OWN_CALIBRATION) & set(changed(spec.calibration))):
             hint = "remove it: inside of Paddle, TensorRT calibrates, by entropy alone"
             yield Fault(("calibration", key), "is for trtd's own calibration", hint)
     for key in ("exclude", "exclude_ops"):

@@ -13,9 +13,9 @@ from pydantic import Field
 from trtd.spec import relations as rules
 from trtd.spec.calibration import CalibrationSection, Preprocess, QuantizationSection
 from trtd.spec.engine import EngineSection, TensorRTSection
-from trtd.spec.fields import Count, Dimensions, ModelPath, Name, Precision, Version
+from trtd.spec.fields import PADDLE, Count, Dimensions, ModelPath, Name, Precision, Version
 from trtd.spec.judging import AT_MOST_GATES, Gates, OutputGates, VerifySection
-from trtd.spec.section import Relation, Section
+from trtd.spec.section import Relation, Section, without
 
 __all__ = [
     "AT_MOST_GATES",
@@ -152,15 +152,16 @@ class Spec(Section):
         return {self.engine.precision: self.name}
 
     def per_target(self) -> tuple[Spec, ...]:
-        """One spec for each target: itself, or for a list of targets specs named NAME-TARGET that have one each."""
+        """One spec for each target: itself, or for a list of targets specs named NAME-TARGET that have one each.
+
+        Each holds what its target reads, and nothing of what only another one does.
+        """
         if not isinstance(self.engine.target, list):
             return (self,)
-        return tuple(
-            self.model_copy(
-                update={
-                    "name": f"{self.name}-{target}",
-                    "engine": self.engine.model_copy(update={"target": target}),
-                }
-            )
-            for target in self.engine.target
-        )
+        parts = []
+        for target in self.engine.target:
+            update: dict[str, object] = {"name": f"{self.name}-{target}", "engine": self.engine.of_target(target)}
+            if target in PADDLE and self.calibration is not None:  # TensorRT calibrates there, in its own way
+                update["calibration"] = without(self.calibration, rules.OWN_CALIBRATION)
+            parts.append(self.model_copy(update=update))
+        return tuple(parts)

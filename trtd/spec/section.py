@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
 KeyPath = tuple[str | int, ...]
+S = TypeVar("S", bound="Section")
 
 FAULT = "trtd_fault"
 """Error type of a single value that we refuse in our own words."""
@@ -75,6 +76,12 @@ class Section(BaseModel):
 def _details(fault: Fault) -> InitErrorDetails:
     words = {"message": fault.message, "hint": fault.hint}
     return InitErrorDetails(type=PydanticCustomError(RELATION, "{message}", words), loc=fault.key, input=None)
+
+
+def without(section: S, keys: Iterable[str]) -> S:
+    """The section with these keys at their defaults."""
+    fields = type(section).model_fields
+    return section.model_copy(update={key: fields[key].default for key in keys})
 
 
 def changed(section: Section) -> list[str]:
