@@ -118,6 +118,9 @@ def test_repeats_build_and_judge_again(own: Workshop, gpus_here: Place) -> None:
     assert all(repeat.passed for repeat in outcome.report.repeats)
     assert recorder.ran.count("build") == 4  # three of FP16, one of FP32
     assert recorder.ran.count("verify") == 3
+    assert outcome.record is not None
+    timings = [line for line in (outcome.record / "build.log").read_text().splitlines() if "timing cache:" in line]
+    assert [line.partition("timing cache: ")[2].split()[0] for line in timings[-2:]] == ["0", "0"]
 
 
 def test_kernel_timings_are_reused_and_it_is_told(own: Workshop, gpus_here: Place) -> None:

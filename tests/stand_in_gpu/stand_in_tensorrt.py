@@ -128,7 +128,8 @@ def _fault(kind: str) -> bool:
 
 
 def _here() -> str:
-    return os.environ.get("STAND_IN_GPUS", "").split(",")[0]
+    chosen: int = cuda.current
+    return os.environ.get("STAND_IN_GPUS", "").split(",")[chosen]
 
 
 class ParserError:

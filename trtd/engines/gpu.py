@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+DEVICE_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""What a process must have in its environment for CUDA to count GPUs as this module does."""
 _DRIVER = Path("/proc/driver/nvidia")
 
 
@@ -85,7 +87,7 @@ def _ask(visible: str | None, state: tuple[str, ...]) -> Gpus:
 
 
 def _handles(pynvml: Any, visible: str | None) -> Iterator[Any]:
-    """In the order in which CUDA counts them, if ``CUDA_DEVICE_ORDER`` is ``PCI_BUS_ID``."""
+    """In the order in which CUDA counts them with :data:`DEVICE_ORDER`."""
     count = pynvml.nvmlDeviceGetCount()
     tokens: Sequence[str] = [str(i) for i in range(count)] if visible is None else visible.split(",")
     for token in map(str.strip, tokens):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from pydantic import Field
 
 from trtd.document import Document
+from trtd.engines.digests import refuse_changed
 from trtd.engines.protocol import Runner
 from trtd.engines.table import BACKENDS
 
@@ -50,12 +50,12 @@ class EngineFiles(Document):
         return (gpu,) if gpu else ()
 
 
-def open_engine(engine: EngineFiles, *, threads: int | None = None, kernels: Path | None = None) -> Runner:
+def open_engine(engine: EngineFiles, *, kernels: Path, threads: int | None = None) -> Runner:
     """Load an engine.
 
     Args:
+        kernels: folder for what a backend compiles when it loads an engine; nobody else may write there.
         threads: on a CPU.
-        kernels: folder for what a backend compiles when it loads an engine; ``None`` to keep nothing.
 
     Raises:
         EngineError: the backend cannot load it here.
@@ -63,22 +63,26 @@ def open_engine(engine: EngineFiles, *, threads: int | None = None, kernels: Pat
         RegistryError: the bytes are not those of ``digests``.
     """
     if engine.target == "onnxruntime-cpu":
+        for name, digest in engine.digests.items():
+            refuse_changed(engine.folder / name, digest)
         from trtd.engines.onnxruntime_cpu import OnnxRuntimeRunner
 
         return OnnxRuntimeRunner(engine.folder / BACKENDS[engine.target].model_file, threads=threads)
     if BACKENDS[engine.target].family == "paddle":
         from trtd.engines.paddle.opening import open_paddle
 
-        kernels = kernels or Path(tempfile.gettempdir())
         return open_paddle(engine.folder, engine.digests, cache=kernels, threads=threads)
     from trtd.engines.tensorrt.flavours import flavour_of
     from trtd.engines.tensorrt.run import TensorRTRunner
 
     file, capabilities = _variant(engine)
     digest = engine.digests[file]
-    cache = None if kernels is None else kernels / f"{digest.partition(':')[2][:32]}.kernels"
     return TensorRTRunner(
-        engine.folder / file, flavour_of(engine.target), digest=digest, capabilities=capabilities, kernels=cache
+        engine.folder / file,
+        flavour_of(engine.target),
+        digest=digest,
+        capabilities=capabilities,
+        kernels=kernels / f"{digest.partition(':')[2][:32]}.kernels",
     )
 
 

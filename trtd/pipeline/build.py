@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from trtd.calibrate.table import CalibrationTable, read_table
 from trtd.engines.table import BACKENDS
-from trtd.errors import EnvironmentMissing, GateMissed, StageError, TrtdError, UsageError
+from trtd.errors import EnvironmentMissing, StageError, TrtdError, UsageError
 from trtd.pipeline.contracts import TABLE_FILE
 from trtd.pipeline.fallback import fall_back
 from trtd.pipeline.intake import Intake, admit, take_in
-from trtd.pipeline.judging import HTML_FILE, judge_engine, write_report
-from trtd.pipeline.made import MadeEngine
+from trtd.pipeline.judging import HTML_FILE, judge
 from trtd.pipeline.making import calibrate_inputs, convert, make_engine
 from trtd.pipeline.planning import make_plans
 from trtd.pipeline.publishing import publish_engine
+from trtd.pipeline.repeats import judge_repeats
 from trtd.pipeline.request import Outcome, Request
 from trtd.pipeline.stage_runner import StageRunner
 from trtd.pipeline.staleness import read_report, reasons
@@ -27,7 +27,6 @@ from trtd.spec.schema import Spec
 from trtd.store.atomic import storage_errors
 from trtd.store.lock import hold
 from trtd.store.staging import staging_folder
-from trtd.verify.report import Repeat, Report
 
 __all__ = [
     "HTML_FILE",
@@ -139,13 +138,12 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
         with hold(registry.private / "locks" / f"build-{plan.name}.lock", f"build {plan.name}"):
             engine = make_engine(intake, runner, request)
             with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
-                folder = _folder(scratch, "report")
-                report = judge_engine(intake, engine, runner, request, folder)
-                if other := fall_back(intake, report, runner, request):
-                    engine, folder = other, _folder(scratch, "report-of-quantized")
-                    report = judge_engine(intake, engine, runner, request, folder)
-                report = _judge_repeats(intake, engine, report, runner, request, folder)
-                version = publish_engine(intake, engine, report, runner, folder)
+                judged = judge(intake, engine, runner, request, scratch / "report")
+                if other := fall_back(intake, judged.report, runner, request):
+                    judged = judge(intake, other, runner, request, scratch / "report-of-quantized")
+                judged = judge_repeats(intake, judged, runner, request, scratch)
+                report = judged.report
+                version = publish_engine(intake, judged.engine, report, runner, judged.folder)
         runner.log.unlink(missing_ok=True)  # it is in the record now
     except TrtdError as raised:
         error = raised
@@ -160,13 +158,6 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
         peak_rss_bytes=runner.peak_rss_bytes,
         plan_digest=plan.digest,
     )
-
-
-def _folder(scratch: Path, name: str) -> Path:
-    made = scratch / name
-    with storage_errors("make a folder for the report", made):
-        made.mkdir()
-    return made
 
 
 def _untouched(
@@ -201,46 +192,6 @@ def _refuse_in_vain(intake: Intake, plan: BuildPlan) -> None:
             hint="build where such a device is, or publish it without proof: unverified = true in [publish]; then "
             f"trtd verify {plan.name} on such a device completes the verification",
         )
-
-
-def _judge_repeats(
-    intake: Intake, engine: MadeEngine, report: Report, runner: StageRunner, request: Request, scratch: Path
-) -> Report:
-    """Build and judge as often as the spec asks, and add to the report what came of it. The first build stays.
-
-    Builds of TensorRT differ from run to run: which kernel is fastest is measured anew.
-    """
-    wanted = intake.spec.verify.repeats - 1
-    if not wanted or report.missed or engine.again is None:
-        return report
-    repeats = []
-    for number in range(wanted):
-        with staging_folder(runner.registry.staging, f"repeat-{runner.plan.name}") as folder:
-            for part in ("engine", "report"):
-                (folder / part).mkdir()
-            files, warnings = engine.again(folder / "engine")
-            other = replace(engine, files=files, warnings=warnings)
-            judged = judge_engine(intake, other, runner, request, folder / "report")
-        repeats.append(_repeat(judged))
-        if judged.missed:
-            raise GateMissed(
-                f"build {number + 2} of {wanted + 1} missed {judged.missed[0].name}, which the first had passed",
-                where=runner.plan.name,
-                hint="builds of this engine differ from run to run: loosen the gate, or keep more in higher precision",
-            )
-    report = report.model_copy(update={"repeats": tuple(repeats)})
-    write_report(intake, engine, report, scratch)
-    return report
-
-
-def _repeat(report: Report) -> Repeat:
-    timed = report.p50_change_ms
-    return Repeat(
-        cosine=min(f.cosine for f in report.fidelity.values()),
-        relative_l2=max(f.relative_l2 for f in report.fidelity.values()),
-        p50_ms=timed[1] if timed else None,
-        passed=report.passed,
-    )
 
 
 def log_file(registry: Registry, name: str) -> Path:

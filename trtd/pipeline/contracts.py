@@ -137,7 +137,7 @@ class BuildInputs(StageInputs):
     Attributes:
         graph: folder that quantize left.
         timings: kernel timings to start from, if the spec names some.
-        cache: folder for what later builds can use again.
+        cache: folder for what later builds can use again; ``None`` to neither use nor keep anything.
     """
 
     graph: Path
@@ -145,7 +145,7 @@ class BuildInputs(StageInputs):
     engine: EngineSection
     profiles: dict[str, Profile]
     timings: Path | None
-    cache: Path
+    cache: Path | None
 
     @property
     def gpus(self) -> tuple[str, ...]:

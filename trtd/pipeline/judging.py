@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from trtd.calibrate.table import read_table
 from trtd.engines.reference import reference_name
@@ -20,8 +21,18 @@ from trtd.verify.report import Report
 HTML_FILE = "report.html"
 
 
-def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, request: Request, scratch: Path) -> Report:
-    """Judge the engine; leaves ``report.json`` and ``report.html`` in ``scratch``, an empty folder."""
+class Judged(NamedTuple):
+    """An engine, what was found, and the folder with ``report.json``, ``report.html`` and what else tells of it."""
+
+    engine: MadeEngine
+    report: Report
+    folder: Path
+
+
+def judge(intake: Intake, engine: MadeEngine, runner: StageRunner, request: Request, folder: Path) -> Judged:
+    """Judge the engine; makes ``folder`` for what there is to tell."""
+    with storage_errors("make a folder for the report", folder):
+        folder.mkdir()
     plan, data = runner.plan, intake.data
     unverifiable = engine.files.unverifiable
     inputs = VerifyInputs(
@@ -50,10 +61,10 @@ def judge_engine(intake: Intake, engine: MadeEngine, runner: StageRunner, reques
         notes=(*data.notes, *engine.told),
         hooks_allowed=request.bounds.hooks_allowed,
     )
-    runner.run_into(scratch, "verify", inputs)
-    report = Report.model_validate_json((scratch / REPORT_FILE).read_bytes())
-    write_report(intake, engine, report, scratch)
-    return report
+    runner.run_into(folder, "verify", inputs)
+    report = Report.model_validate_json((folder / REPORT_FILE).read_bytes())
+    write_report(intake, engine, report, folder)
+    return Judged(engine, report, folder)
 
 
 def write_report(intake: Intake, engine: MadeEngine, report: Report, folder: Path) -> None:

@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trtd.engines.gpu import DEVICE_ORDER
 from trtd.errors import StorageError, UsageError, WorkerCrashed
 from trtd.pipeline.job import Job
 from trtd.pipeline.log import read_tail
@@ -139,7 +140,7 @@ def _start(job: Job, files: _Files) -> tuple[subprocess.Popen[bytes], int]:
                 stderr=subprocess.STDOUT,
                 pass_fds=[write_fd],
                 start_new_session=True,
-                env={**os.environ, "TMPDIR": str(files.scratch)},
+                env={**os.environ, "TMPDIR": str(files.scratch), **DEVICE_ORDER},
             )
     except OSError as error:
         os.close(read_fd)

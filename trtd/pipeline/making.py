@@ -110,7 +110,7 @@ def compile_engine(
     """The engine made of ``graph``, and what its builder warned of. On targets that compile nothing it is the graph.
 
     Args:
-        out: an empty folder to compile into, whatever the store holds.
+        out: an empty folder to compile into, whatever the store holds; every kernel is timed anew then.
     """
     plan = runner.plan
     if not BACKENDS[plan.target].compiles:
@@ -120,8 +120,8 @@ def compile_engine(
         target=plan.target,
         engine=intake.spec.engine,
         profiles=intake.profiles,
-        timings=intake.timings,
-        cache=runner.registry.private / "cache",
+        timings=intake.timings if out is None else None,
+        cache=runner.registry.private / "cache" if out is None else None,
     )
     folder = runner.run("build", inputs) if out is None else runner.run_into(out, "build", inputs)
     files = EngineFiles.model_validate_json((folder / ENGINE_FILE).read_bytes())

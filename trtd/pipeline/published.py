@@ -19,7 +19,7 @@ from trtd.pipeline.contracts import (
     Timed,
 )
 from trtd.pipeline.intake import Intake, Quantized, admit
-from trtd.pipeline.judging import HTML_FILE, judge_engine
+from trtd.pipeline.judging import HTML_FILE, judge
 from trtd.pipeline.made import MadeEngine, reference_of
 from trtd.pipeline.making import (
     convert,
@@ -51,11 +51,9 @@ def verify_published(registry: Registry, name: str, version: int | None, request
         TrtdError: its model or data are not what they were, or a stage failed.
     """
     with staging_folder(registry.staging, f"verify-{name}") as scratch:
-        for part in ("graph", "report"):
-            (scratch / part).mkdir()
+        (scratch / "graph").mkdir()
         manifest, intake, runner, engine = _published(registry, name, version, request, scratch / "graph")
-        folder = scratch / "report"
-        report = judge_engine(intake, engine, runner, request, folder)
+        _, report, folder = judge(intake, engine, runner, request, scratch / "report")
         if manifest.proof == "emulated" and report.proof == "verified" and report.passed:
             told = {file: folder / file for file in (REPORT_FILE, HTML_FILE, LAYERS_FILE)}
             prove(registry, name, manifest.version, told, report.gates, device=BACKENDS[report.target].device())

@@ -68,6 +68,39 @@ def test_a_shape_that_comes_again_is_replayed_as_one_graph(target: str, tmp_path
     runner.close()
 
 
+def test_what_cannot_be_recorded_runs_without_a_graph(tmp_path: Path, gpus_here: Place) -> None:
+    """A network with branches would answer twice, and fail from then on."""
+    gpus_here("8.9")
+    plan = made(tmp_path, "tensorrt")
+    gpus_here("8.9", fault="no-capture")
+    runner = opened(plan, "tensorrt")
+    for number in range(RUNS_BEFORE_GRAPH + 3):
+        feeds = rows(2, seed=number)
+        np.testing.assert_allclose(runner.run(feeds)["y"], expected(feeds["x"]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fault", ["no-memory", "no-pinned"])
+def test_a_run_that_finds_no_memory_gives_back_what_it_had_taken(
+    fault: str, tmp_path: Path, gpus_here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that refuses a batch too large would have less memory after each, and soon none."""
+    gpus_here("8.9")
+    from cuda.bindings import runtime
+
+    runner = opened(made(tmp_path, "tensorrt-rtx"), "tensorrt-rtx")
+    runner.run(rows(2))
+    before = runtime.cudaMemGetInfo()
+    monkeypatch.setenv("STAND_IN_GPU_FAULT", fault)
+    for _ in range(3):
+        with pytest.raises(WorkerOutOfMemory):
+            runner.run(rows(3))
+    monkeypatch.delenv("STAND_IN_GPU_FAULT")
+    assert runtime.cudaMemGetInfo() == before
+    runner.run(rows(3))
+    runner.close()
+    runner.close()
+
+
 def test_graphs_can_be_left_off(tmp_path: Path, gpus_here: Place) -> None:
     gpus_here("8.9")
     from cuda.bindings import runtime
@@ -157,14 +190,16 @@ def test_an_engine_for_another_capability_is_refused_before_it_is_loaded(tmp_pat
 
 
 def test_of_several_gpus_the_one_that_fits_is_taken(tmp_path: Path, gpus_here: Place) -> None:
+    """On a machine with an old and a new GPU, engines for the second would be refused."""
     gpus_here("8.9")
     plan = made(tmp_path, "tensorrt-rtx")
     gpus_here("8.6", "8.9")
-    with pytest.raises(EngineError, match="another GPU"):  # the stand-in TensorRT looks at the first alone
-        opened(plan, "tensorrt-rtx", capabilities=["8.9"])
-    gpus_here("8.9", "8.6")
     runner = opened(plan, "tensorrt-rtx", capabilities=["8.9"])
     assert runner.gpu.capability == "8.9"
+    feeds = rows(2)
+    np.testing.assert_allclose(runner.run(feeds)["y"], expected(feeds["x"]), rtol=1e-5, atol=1e-6)
+    with pytest.raises(EngineError, match="another GPU"):
+        opened(plan, "tensorrt-rtx", capabilities=["8.6"])
 
 
 @pytest.mark.parametrize(

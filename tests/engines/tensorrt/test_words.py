@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -70,6 +72,27 @@ def test_the_last_error_is_the_last_one_even_if_it_came_before() -> None:
     for message in ("file.cpp:12: first", "second", "file.cpp:99: first"):
         kept.add("errors", message)
     assert kept.errors == ["second", "first"]
+
+
+def test_phases_of_several_threads_are_told_one_after_another() -> None:
+    """An exception inside of TensorRT's callback ends a build of an hour."""
+    phases = Phases(lambda done, total, what: None)
+    phases.start("build", None, 4)
+
+    def work(thread: int) -> None:
+        for number in range(300):
+            name = f"{thread}.{number}"
+            phases.start(name, "build", 2)
+            phases.step(name, 0)
+            phases.finish(name)
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))  # raises what a thread raised
+    finally:
+        sys.setswitchinterval(interval_s)
 
 
 def test_nested_phases_are_one_number_that_never_falls() -> None:

@@ -61,7 +61,8 @@ def build_engine(flavour: Flavour, order: Order, out: Path, tell: Tell) -> Built
     """
     trt = flavour.load()
     name = f"{flavour.module} {trt.__version__}"
-    gpu = None if flavour.capabilities else take_device([order.capability] if order.capability else [])
+    ahead = flavour.capabilities and order.capability is not None
+    gpu = None if ahead else take_device([order.capability] if order.capability else [])
     logger, kept = listen(trt)
     builder = _builder(trt, logger, name)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trtd.engines.gpu import Gpu, gpus
+from trtd.engines.gpu import DEVICE_ORDER, Gpu, gpus
 from trtd.errors import EngineError, EnvironmentMissing, TrtdError, WorkerOutOfMemory
 
 Array = np.ndarray[Any, Any]
@@ -22,12 +22,14 @@ ALIGNMENT_BYTES = 256
 
 _NO_MEMORY = 2
 _NO_DEVICE = (35, 100, 101, 46)
+_NOT_RECORDED = range(900, 909)  # cudaErrorStreamCapture…
 _LOST = (4, 79, 214, 220, 700, 702, 709, 717, 718, 719, 802, 805, 999)
 
 
 def runtime() -> Any:
     """The module ``cuda.bindings.runtime``; raises ``EnvironmentMissing`` if it is not installed."""
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as the driver's management library counts
+    for key, value in DEVICE_ORDER.items():
+        os.environ.setdefault(key, value)  # in a process of ours it is there; somebody else's may have its reasons
     try:
         from cuda.bindings import runtime as found
     except ImportError as error:
@@ -111,7 +113,11 @@ class Buffer:
         self.nbytes = math.prod(shape) * dtype.itemsize
         allocated = max(self.nbytes, ALIGNMENT_BYTES)  # TensorRT wants an address even of what is empty
         self.address = int(check(runtime().cudaMalloc(allocated)))
-        self._pinned = int(check(runtime().cudaHostAlloc(allocated, 0)))
+        try:
+            self._pinned = int(check(runtime().cudaHostAlloc(allocated, 0)))
+        except TrtdError:
+            runtime().cudaFree(self.address)
+            raise
         memory = (ctypes.c_byte * self.nbytes).from_address(self._pinned)
         self.host: Array = np.frombuffer(memoryview(memory), dtype=dtype, count=math.prod(shape)).reshape(shape)
 
@@ -137,15 +143,27 @@ class Stream:
     def wait(self) -> None:
         check(runtime().cudaStreamSynchronize(self.handle))
 
-    def capture(self, work: Callable[[], None]) -> Graph:
-        """Record what ``work`` gives the stream to do, without doing it."""
+    def capture(self, work: Callable[[], None]) -> Graph | None:
+        """Record what ``work`` gives the stream to do, without doing it; ``None`` if it cannot be recorded.
+
+        ``work`` may fail for that alone, with whatever error: done without recording, it shows what it is worth.
+        """
         mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         check(runtime().cudaStreamBeginCapture(self.handle, mode))
+        failed = False
         try:
             work()
-        finally:
-            graph = runtime().cudaStreamEndCapture(self.handle)
-        return Graph(check(graph))
+        except TrtdError:
+            failed = True
+        status, graph = runtime().cudaStreamEndCapture(self.handle)
+        if int(status) in _NOT_RECORDED:
+            runtime().cudaGetLastError()  # or the next call that looks for an error finds this one
+            return None
+        check((status,))
+        if failed:
+            runtime().cudaGraphDestroy(graph)
+            return None
+        return Graph(graph)
 
     def time_ms(self, work: Callable[[], None]) -> float:
         """Device time of ``work``, from event to event."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -101,19 +102,23 @@ class Phases:
         self._steps: dict[str, tuple[int, int]] = {}  # done, of
         self._parents: dict[str, str | None] = {}
         self._highest = 0
+        self._lock = Lock()
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        self._steps[name], self._parents[name] = (0, max(1, steps)), parent
-        self._report(name)
-
-    def step(self, name: str, step: int) -> None:
-        if name in self._steps:
-            self._steps[name] = (min(step + 1, self._steps[name][1]), self._steps[name][1])
+        with self._lock:
+            self._steps[name], self._parents[name] = (0, max(1, steps)), parent
             self._report(name)
 
+    def step(self, name: str, step: int) -> None:
+        with self._lock:
+            if name in self._steps:
+                self._steps[name] = (min(step + 1, self._steps[name][1]), self._steps[name][1])
+                self._report(name)
+
     def finish(self, name: str) -> None:
-        self._steps.pop(name, None)
-        self._parents.pop(name, None)
+        with self._lock:
+            self._steps.pop(name, None)
+            self._parents.pop(name, None)
 
     def _report(self, name: str) -> None:
         roots = [phase for phase, parent in self._parents.items() if parent not in self._steps]

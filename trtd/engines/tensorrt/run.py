@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trtd.engines.digests import refuse_changed
+from trtd.engines.digests import read_unchanged
 from trtd.engines.feeds import check_feeds
 from trtd.engines.protocol import Arrays
 from trtd.engines.tensorrt.cuda import Buffer, Graph, Scratch, Stream, free_bytes, take_device
@@ -62,7 +63,7 @@ class TensorRTRunner:
         kernels: Path | None = None,
         graphs: bool = True,
     ) -> None:
-        refuse_changed(path, digest)
+        plan = read_unchanged(path, digest)
         trt = flavour.load()
         self._trt, self._name = trt, f"{flavour.module} {trt.__version__}"
         self.gpu = take_device(capabilities)
@@ -71,7 +72,7 @@ class TensorRTRunner:
         self._runtime = trt.Runtime(logger)
         if self._runtime is None:
             raise no_gpu(self._name)
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise load_error(self._name, self._kept.errors, str(path))
         self._kernels = KernelCache(trt, self._engine, kernels) if flavour.compiles_on_load else None
@@ -137,7 +138,9 @@ class TensorRTRunner:
         return read_layers(self._trt, self._engine, quantized, {name: ms / runs for name, ms in times_ms.items()})
 
     def close(self) -> None:
-        """Free the device memory, and keep what was compiled."""
+        """Free the device memory, and keep what was compiled. More often than once is as good as once."""
+        if self._engine is None:
+            return
         for prepared in self._prepared.values():
             prepared.free()
         self._prepared.clear()
@@ -157,12 +160,11 @@ class TensorRTRunner:
         shapes = tuple(feeds[i.name].shape for i in self._inputs)
         found = self._prepared.get(shapes)
         if found is None:
-            free_before = free_bytes()
-            found = self._make(shapes)
-            self.memory_bytes += free_before - free_bytes()
-            self._prepared[shapes] = found
-            if len(self._prepared) > SHAPES_KEPT:
+            if len(self._prepared) == SHAPES_KEPT:
                 self._prepared.popitem(last=False)[1].free()
+            free_before = free_bytes()
+            found = self._prepared[shapes] = self._make(shapes)
+            self.memory_bytes += free_before - free_bytes()
         self._prepared.move_to_end(shapes)
         if found.graph is None:
             self._bind(shapes, found)
@@ -179,9 +181,16 @@ class TensorRTRunner:
 
     def _make(self, shapes: Shapes) -> _Prepared:
         self._set_shapes(shapes)
-        buffers: dict[str, Buffer] = {}
-        for facts, shape in zip(self._inputs, shapes, strict=True):
-            buffers[facts.name] = Buffer(shape, np.dtype(facts.dtype))
+        with ExitStack() as taken:  # what was taken before the memory ran out is given back
+            buffers: dict[str, Buffer] = {}
+            for facts, shape in zip((*self._inputs, *self._outputs), (*shapes, *self._output_shapes()), strict=True):
+                buffers[facts.name] = Buffer(shape, np.dtype(facts.dtype))
+                taken.callback(buffers[facts.name].free)
+            scratch = None if self._kernels is None else Scratch(self._context.update_device_memory_size_for_shapes())
+            taken.pop_all()
+        return _Prepared(buffers, tuple(o.name for o in self._outputs), scratch)
+
+    def _output_shapes(self) -> Iterator[tuple[int, ...]]:
         for facts in self._outputs:
             shape = tuple(int(d) for d in self._context.get_tensor_shape(facts.name))
             if -1 in shape:
@@ -190,9 +199,7 @@ class TensorRTRunner:
                     where=facts.name,
                     hint='export the model without its last, data-dependent step, or use target = "onnxruntime-cpu"',
                 )
-            buffers[facts.name] = Buffer(shape, np.dtype(facts.dtype))
-        scratch = None if self._kernels is None else Scratch(self._context.update_device_memory_size_for_shapes())
-        return _Prepared(buffers, tuple(o.name for o in self._outputs), scratch)
+            yield shape
 
     def _set_shapes(self, shapes: Shapes) -> None:
         for facts, shape in zip(self._inputs, shapes, strict=True):
@@ -220,6 +227,7 @@ class TensorRTRunner:
         self._execute()
 
     def _record(self) -> Graph | None:
+        """One run as a graph; ``None`` where part of it cannot be recorded, as branches and loops cannot."""
         capturable = getattr(self._context, "is_stream_capturable", None)
         if capturable is not None and not capturable(self._stream.handle):
             return None

@@ -49,5 +49,5 @@ def _order(job: BuildInputs, flavour: Flavour, capability: str | None) -> Order:
         options=job.engine.tensorrt,
         capability=capability,
         given_timings=job.timings,
-        kept_timings=job.cache / f"{flavour.target}-{flavour.version()}",
+        kept_timings=job.cache and job.cache / f"{flavour.target}-{flavour.version()}",
     )

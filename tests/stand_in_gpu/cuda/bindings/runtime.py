@@ -1,6 +1,7 @@
 """A stand-in for cuda-python's runtime bindings: device memory is host memory, a stream runs what it gets at once.
 
-``STAND_IN_GPU_FAULT`` may say ``no-memory`` (nothing can be allocated) or ``lost`` (nothing answers any more).
+``STAND_IN_GPU_FAULT`` may say ``no-memory`` (nothing can be allocated), ``no-pinned`` (no pinned memory), ``lost``
+(nothing answers any more) or ``no-capture`` (the work cannot be recorded as a graph).
 ``STAND_IN_GPU_EXCLUSIVE`` names a folder by which processes see each other: then a GPU is one process's at a time, as
 ``nvidia-smi --compute-mode=EXCLUSIVE_PROCESS`` makes a real one.
 """
@@ -23,6 +24,7 @@ class cudaError_t(IntEnum):
     cudaErrorDevicesUnavailable = 46
     cudaErrorNoDevice = 100
     cudaErrorLaunchFailure = 719
+    cudaErrorStreamCaptureUnsupported = 900
 
 
 class cudaMemcpyKind(IntEnum):
@@ -43,6 +45,8 @@ _captures: dict[int, list[Callable[[], None]]] = {}
 _graphs: dict[int, list[Callable[[], None]]] = {}
 _events: dict[int, float] = {}
 _taken: dict[int, int] = {}
+current = 0
+"""The GPU that this process has chosen."""
 launches = 0
 """How many graphs were launched in this process."""
 
@@ -60,6 +64,8 @@ def cudaGetDeviceCount() -> tuple[Any, ...]:
 
 
 def cudaSetDevice(ordinal: int) -> tuple[Any, ...]:
+    global current
+    current = ordinal
     folder = os.environ.get("STAND_IN_GPU_EXCLUSIVE")
     if folder and ordinal not in _taken:
         _taken[ordinal] = os.open(f"{folder}/{ordinal}", os.O_RDWR | os.O_CREAT)
@@ -83,6 +89,8 @@ def cudaMalloc(nbytes: int) -> tuple[Any, ...]:
 
 
 def cudaHostAlloc(nbytes: int, flags: int) -> tuple[Any, ...]:
+    if _fault("no-pinned"):
+        return cudaError_t.cudaErrorMemoryAllocation, 0
     return cudaMalloc(nbytes)
 
 
@@ -118,9 +126,16 @@ def cudaStreamBeginCapture(stream: int, mode: Any) -> tuple[Any, ...]:
 
 
 def cudaStreamEndCapture(stream: int) -> tuple[Any, ...]:
+    if _fault("no-capture"):
+        _captures.pop(stream)
+        return cudaError_t.cudaErrorStreamCaptureUnsupported, 0
     graph = next(_handles)
     _graphs[graph] = _captures.pop(stream)
     return _answer(graph)
+
+
+def cudaGetLastError() -> tuple[Any, ...]:
+    return _answer()
 
 
 def cudaGraphInstantiate(graph: int, flags: int) -> tuple[Any, ...]:
