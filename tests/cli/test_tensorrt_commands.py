@@ -75,6 +75,16 @@ def test_check_refuses_what_the_target_cannot_serve_and_says_what_would(
     assert instead in fault["hint"]
 
 
+def test_check_refuses_a_gpu_that_this_release_runs_not_on(own: Workshop, gpus_here: Place, trtd: Trtd) -> None:
+    """TensorRT-RTX 1.7 builds for an hour and then does not load on Hopper."""
+    gpus_here("9.0")
+    done = trtd("check", written(own, '"fp16"', 'target = "tensorrt-rtx"'), "--json")
+    assert done.status == 2
+    (fault,) = done.document["error"]["diagnostics"]
+    assert fault["key"] == "engine.target"
+    assert "tensorrt_rtx 1.7.0 runs on no GPU of compute capability 9.0" in fault["message"]
+
+
 def test_check_tells_what_this_machine_lacks(own: Workshop, gpus_here: Place, trtd: Trtd) -> None:
     gpus_here()
     done = trtd("check", written(own, '"fp16"', 'target = "tensorrt"'))

@@ -95,6 +95,7 @@ def calibrate(spec_file: Path, request: Request) -> tuple[Path, CalibrationTable
     """Convert and calibrate only, for the first target with INT8; returns the table and where it lies in the store."""
     intake, runner = _int8(spec_file, request)
     folder = runner.run("calibrate", calibrate_inputs(intake, convert(intake, runner), request))
+    runner.log.unlink(missing_ok=True)
     return folder / TABLE_FILE, read_table(folder / TABLE_FILE)
 
 
@@ -107,19 +108,29 @@ def import_table(spec_file: Path, given: Path, request: Request) -> CalibrationT
     intake, runner = _int8(spec_file, request)
     inputs = calibrate_inputs(intake, convert(intake, runner), request).model_copy(update={"given": given})
     with staging_folder(request.registry.staging, f"import-{runner.plan.name}") as scratch:
-        return read_table(runner.run_into(scratch, "calibrate", inputs) / TABLE_FILE)
+        table = read_table(runner.run_into(scratch, "calibrate", inputs) / TABLE_FILE)
+    runner.log.unlink(missing_ok=True)
+    return table
 
 
 def _int8(spec_file: Path, request: Request) -> tuple[Intake, StageRunner]:
     """The first target of a spec that INT8 is asked for, ready to run stages."""
     request.registry.check()
+    elsewhere = False
     for intake in _take_in(spec_file, request):
         for plan in make_plans(intake):
+            if plan.precision == "int8" and BACKENDS[plan.target].family == "paddle":
+                elsewhere = True
+                continue
             if plan.precision == "int8" and intake.facts.quantized:
                 raise UsageError("the model is quantized: it has its own scales", where=str(intake.source.model_file))
             if plan.precision == "int8":
                 again = frozenset({"calibrate"}) if request.force else frozenset[str]()
                 return intake, open_runner(plan, intake, request, again=again)
+    if elsewhere:
+        raise UsageError(
+            "inside of Paddle, TensorRT calibrates while an engine is built", hint=f"trtd build {spec_file}"
+        )
     raise UsageError("the spec asks for no int8 engine", hint='set engine.precision = "int8"')
 
 

@@ -52,3 +52,14 @@ def leave(status: int) -> None:
     sys.stderr.flush()
     ctypes.CDLL(None).fflush(None)
     os._exit(status)
+
+
+def log_everything() -> None:
+    """Have what is told to trtd's loggers written to standard error, from INFO on."""
+    import logging  # what was asked for before does without
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("[%(name)s %(levelname)s] %(message)s"))
+    logger = logging.getLogger("trtd")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -118,6 +118,11 @@ def unservable(spec: Spec, facts: ModelFacts, spec_file: Path) -> list[Diagnosti
             faults.append(Diagnostic(str(spec_file), None, "engine.compute_capabilities", message, hint))
             continue
         support = hardware(target, version, capability).support
+        if flavour.capabilities and not support:
+            message = f"is {target}, and {flavour.module} {version} runs on no GPU of compute capability {capability}"
+            hint = 'use target = "tensorrt", or name the GPUs that it is for: compute_capabilities = ["8.9"]'
+            faults.append(Diagnostic(str(spec_file), None, "engine.target", message, hint))
+            continue
         for precision in spec.engine.precisions:
             needed = "int8 convolution" if precision == "int8" and _only_convolves(facts) else precision
             if support.get(needed) == "absent":

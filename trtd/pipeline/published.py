@@ -57,6 +57,7 @@ def verify_published(registry: Registry, name: str, version: int | None, request
         if manifest.proof == "emulated" and report.proof == "verified" and report.passed:
             told = {file: folder / file for file in (REPORT_FILE, HTML_FILE, LAYERS_FILE)}
             prove(registry, name, manifest.version, told, report.gates, device=BACKENDS[report.target].device())
+    runner.log.unlink(missing_ok=True)  # of what went well, the report tells all
     return report
 
 
@@ -82,7 +83,9 @@ def bench_published(
             runs=runs,
             threads=request.used_threads,
         )
-        return Timed.model_validate(stage_result(runner.run_into(scratch / "times", "bench", inputs)))
+        timed = Timed.model_validate(stage_result(runner.run_into(scratch / "times", "bench", inputs)))
+    runner.log.unlink(missing_ok=True)
+    return timed
 
 
 def _published(

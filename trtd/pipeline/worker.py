@@ -19,6 +19,7 @@ from trtd.pipeline.child import (
     die_with,
     leave,
     leave_no_core,
+    log_everything,
     print_by_line,
     search_working_folder_last,
 )
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     faulthandler.enable()
     search_working_folder_last()
     print_by_line()
+    log_everything()
 
     from trtd.pipeline.attempt import attempt  # only now: the lines above come before anything that takes time
 

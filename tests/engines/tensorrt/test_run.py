@@ -101,6 +101,18 @@ def test_a_run_that_finds_no_memory_gives_back_what_it_had_taken(
     runner.close()
 
 
+def test_who_loads_an_engine_finds_nothing_of_it_on_standard_output(
+    tmp_path: Path, gpus_here: Place, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """`app.py | jq` would break at TensorRT's first word."""
+    gpus_here("8.9")
+    caplog.set_level("INFO", "trtd.tensorrt")
+    plan = made(tmp_path, "tensorrt")
+    opened(plan, "tensorrt").run(rows(1))
+    assert capfd.readouterr().out == ""
+    assert "the kernels of this engine are stand-ins" in [record.message for record in caplog.records]
+
+
 def test_graphs_can_be_left_off(tmp_path: Path, gpus_here: Place) -> None:
     gpus_here("8.9")
     from cuda.bindings import runtime

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Literal
 from weakref import WeakSet
+
+LOG = logging.getLogger("trtd.tensorrt")
+"""A stage writes all of it to its log; whoever loads an engine hears warnings, unless they listen for more."""
 
 Tell = Callable[[int, int, str], None]
 """Told how many of how many parts are done, and of what."""
@@ -39,7 +43,7 @@ _loggers: dict[str, tuple[Any, WeakSet[Kept]]] = {}
 
 
 def listen(trt: Any) -> tuple[Any, Kept]:
-    """The process's ``trt.ILogger``, which prints to the log of the stage, and what it keeps from now on.
+    """The process's ``trt.ILogger``, which speaks to :data:`LOG`, and what it keeps from now on.
 
     TensorRT's messages do not say whose they are: of several engines in a process, each is told all.
     """
@@ -59,13 +63,16 @@ def _make_logger(trt: Any, listeners: WeakSet[Kept]) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             kind = trt.ILogger.Severity
-            for kept in list(listeners):
-                if severity in (kind.INTERNAL_ERROR, kind.ERROR):
+            level = logging.DEBUG if severity == kind.VERBOSE else logging.INFO
+            if severity in (kind.INTERNAL_ERROR, kind.ERROR):
+                level = logging.ERROR
+                for kept in list(listeners):
                     kept.add("errors", message)
-                elif severity == kind.WARNING:
+            elif severity == kind.WARNING:
+                level = logging.WARNING
+                for kept in list(listeners):
                     kept.add("warnings", message)
-            if severity != kind.VERBOSE:
-                print(f"[TensorRT {severity.name.lower()}] {message}")
+            LOG.log(level, "%s", message)
 
     return Logger()
 

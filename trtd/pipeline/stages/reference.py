@@ -17,7 +17,7 @@ from trtd.pipeline.progress import Progress
 
 
 def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
-    """Writes one ``00000.npy``, ``00000-1.npy`` … per held-out batch and output, in the model's order of outputs."""
+    """Writes one ``00000-0.npy``, ``00000-1.npy`` … per held-out batch and output, in the model's order of outputs."""
     job = ReferenceInputs.model_validate(inputs)
     runner: Runner = open_reference(job.source, job.facts, threads=job.threads)
     names = [o.name for o in runner.outputs]
