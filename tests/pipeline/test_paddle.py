@@ -495,3 +495,11 @@ def test_pir_programs_go_through_paddle_tensorrt_convert(tmp_path: Path, paddle_
     path.write_text(path.read_text().replace('"fp16"', '"int8"'))
     with pytest.raises(SpecError, match="has no calibration"):
         shop.build(path)
+
+
+def test_what_tensorrt_calibrates_trtd_does_not(works: Workshop, trtd: Trtd) -> None:
+    """The model would be converted for nothing, and the error would speak of a placement that nobody asked for."""
+    done = trtd("calibrate", spec(works, "paddle-tensorrt", '"int8"'), "--registry", works.registry.root)
+    assert done.status == 2
+    assert "inside of Paddle, TensorRT calibrates while an engine is built" in done.err
+    assert "hint: trtd build " in done.err
