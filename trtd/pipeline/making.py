@@ -24,7 +24,7 @@ from trtd.pipeline.contracts import (
     QuantizeInputs,
 )
 from trtd.pipeline.intake import Intake, Quantized
-from trtd.pipeline.made import MadeEngine, reference_of
+from trtd.pipeline.made import MadeEngine, made_of, reference_of
 from trtd.pipeline.making_paddle import make_paddle
 from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
@@ -46,14 +46,8 @@ def make_from_quantized(intake: Intake, runner: StageRunner, request: Request, q
     """Make it of a quantized model, to be judged by, and timed beside, the float one of the intake."""
     if BACKENDS[runner.plan.target].family == "paddle":
         return make_paddle(intake, runner, request, quantized)
-    made = _make(*of_quantized(intake, runner, quantized), request, judged_by=(intake, runner))
+    made = _make(*made_of(intake, runner, quantized), request, judged_by=(intake, runner))
     return replace(made, quantized=quantized)
-
-
-def of_quantized(intake: Intake, runner: StageRunner, quantized: Quantized) -> tuple[Intake, StageRunner]:
-    """The same job with a quantized model in the place of the float one; the store keeps the two apart."""
-    other = intake.of(quantized)
-    return other, replace(runner, plan=plan_of(other, "int8", name=runner.plan.name))
 
 
 def produce(intake: Intake, runner: StageRunner) -> Quantized:
