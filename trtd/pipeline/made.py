@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trtd.engines.opening import EngineFiles
 from trtd.pipeline.contracts import ReferenceInputs
 from trtd.pipeline.intake import Intake, Quantized
+from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
 from trtd.pipeline.stage_runner import StageRunner
 
@@ -58,6 +59,14 @@ def own_scales(intake: Intake) -> tuple[str, ...]:
     if not intake.facts.quantized:
         return ()
     return ("The model is quantized: scales are its own, and it is judged by its own run in Paddle.",)
+
+
+def made_of(intake: Intake, runner: StageRunner, quantized: Quantized | None) -> tuple[Intake, StageRunner]:
+    """The same job with a quantized model in the place of the float one, if there is one; the store keeps both."""
+    if quantized is None:
+        return intake, runner
+    other = intake.of(quantized)
+    return other, replace(runner, plan=plan_of(other, "int8", name=runner.plan.name))
 
 
 def reference_of(intake: Intake, runner: StageRunner, request: Request) -> Path:

@@ -24,7 +24,7 @@ from trtd.pipeline.contracts import (
     QuantizeInputs,
 )
 from trtd.pipeline.intake import Intake, Quantized
-from trtd.pipeline.made import MadeEngine, own_scales, reference_of
+from trtd.pipeline.made import MadeEngine, made_of, own_scales, reference_of
 from trtd.pipeline.making_paddle import make_paddle
 from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
@@ -47,18 +47,12 @@ def make_from_quantized(intake: Intake, runner: StageRunner, request: Request, q
     if BACKENDS[runner.plan.target].family == "paddle":
         made = make_paddle(intake, runner, request, quantized)
     else:
-        made = _make(*of_quantized(intake, runner, quantized), request, judged_by=(intake, runner))
+        made = _make(*made_of(intake, runner, quantized), request, judged_by=(intake, runner))
     if intake.spec.quantization.producer == "paddle-ptq":
         origin = "Scales are those that Paddle's post-training quantization found."
     else:
         origin = f"Scales are those of {quantized.source.model_file}, the spec's quantized_model."
     return replace(made, quantized=quantized, notes=(origin, *made.notes))
-
-
-def of_quantized(intake: Intake, runner: StageRunner, quantized: Quantized) -> tuple[Intake, StageRunner]:
-    """The same job with a quantized model in the place of the float one; the store keeps the two apart."""
-    other = intake.of(quantized)
-    return other, replace(runner, plan=plan_of(other, "int8", name=runner.plan.name))
 
 
 def produce(intake: Intake, runner: StageRunner) -> Quantized:

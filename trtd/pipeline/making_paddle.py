@@ -20,7 +20,7 @@ from trtd.pipeline.contracts import (
     PaddleTables,
 )
 from trtd.pipeline.intake import Intake, Quantized
-from trtd.pipeline.made import MadeEngine, own_scales, reference_of
+from trtd.pipeline.made import MadeEngine, made_of, own_scales, reference_of
 from trtd.pipeline.paddle_settings import settings_of
 from trtd.pipeline.planning import plan_of
 from trtd.pipeline.request import Request
@@ -34,12 +34,12 @@ def make_paddle(
 ) -> MadeEngine:
     """Make the engine of the runner's plan, of the quantized model beside the float one if that is given."""
     reference = reference_of(intake, runner, request)
-    made_of, its_runner = _instead(intake, runner, quantized)
+    its_intake, its_runner = made_of(intake, runner, quantized)
     precision = _precision(runner)
-    settings = settings_of(made_of, made_of.facts, precision)
-    prepared = _prepare(made_of, its_runner, settings)
-    tables = _calibrate(made_of, its_runner, settings, prepared)
-    build = partial(_build, made_of, its_runner, settings, prepared, tables)
+    settings = settings_of(its_intake, its_intake.facts, precision)
+    prepared = _prepare(its_intake, its_runner, settings)
+    tables = _calibrate(its_intake, its_runner, settings, prepared)
+    build = partial(_build, its_intake, its_runner, settings, prepared, tables)
     return MadeEngine(
         converted=prepared,
         reference=reference,
@@ -64,8 +64,8 @@ def published_paddle(
     notes: tuple[str, ...],
 ) -> MadeEngine:
     """A published engine, with everything beside it that judging needs made again, and the notes of its making."""
-    made_of, its_runner = _instead(intake, runner, quantized)
-    prepared = _prepare(made_of, its_runner, settings_of(made_of, made_of.facts, _precision(runner)))
+    its_intake, its_runner = made_of(intake, runner, quantized)
+    prepared = _prepare(its_intake, its_runner, settings_of(its_intake, its_intake.facts, _precision(runner)))
     return MadeEngine(
         converted=prepared,
         reference=reference_of(intake, runner, request),
@@ -76,13 +76,6 @@ def published_paddle(
         baselines=_baselines(intake, runner),
         notes=notes,
     )
-
-
-def _instead(intake: Intake, runner: StageRunner, quantized: Quantized | None) -> tuple[Intake, StageRunner]:
-    if quantized is None:
-        return intake, runner
-    other = intake.of(quantized)
-    return other, replace(runner, plan=plan_of(other, _precision(runner), name=runner.plan.name))
 
 
 def _precision(runner: StageRunner) -> Precision:

@@ -20,11 +20,10 @@ from trtd.pipeline.contracts import (
 )
 from trtd.pipeline.intake import Intake, Quantized, admit
 from trtd.pipeline.judging import HTML_FILE, judge
-from trtd.pipeline.made import MadeEngine, reference_of
+from trtd.pipeline.made import MadeEngine, made_of, reference_of
 from trtd.pipeline.making import (
     convert,
     make_baselines,
-    of_quantized,
     produce,
     quantize_inputs,
 )
@@ -127,11 +126,11 @@ def _published_graph(
     """The published files, with everything beside them that judging needs made again."""
     record = runner.registry.record(manifest.name, manifest.version)
     table = record / TABLE_FILE if (record / TABLE_FILE).is_file() else None
-    made_of = (intake, runner) if quantized is None else of_quantized(intake, runner, quantized)
-    converted = convert(*made_of)
+    its_intake, its_runner = made_of(intake, runner, quantized)
+    converted = convert(its_intake, its_runner)
     graph, summary = files.folder, record / SUMMARY_FILE
     if BACKENDS[runner.plan.target].compiles:
-        graph = made_of[1].run_into(out, "quantize", quantize_inputs(*made_of, converted, table))
+        graph = its_runner.run_into(out, "quantize", quantize_inputs(its_intake, its_runner, converted, table))
         summary = graph / SUMMARY_FILE
     return MadeEngine(
         converted=converted,
