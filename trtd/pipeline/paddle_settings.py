@@ -9,7 +9,7 @@ from trtd.engines.paddle.settings import (
     ShapeRange,
     TensorRTSettings,
 )
-from trtd.engines.table import paddle_on_gpu
+from trtd.engines.table import paddle_on_gpu, paddle_release
 from trtd.model.facts import ModelFacts
 from trtd.pipeline.intake import Intake
 from trtd.spec.fields import Precision
@@ -56,10 +56,12 @@ def _tensorrt(intake: Intake, facts: ModelFacts, precision: Precision) -> Tensor
 
 
 def _shapes(intake: Intake, facts: ModelFacts) -> dict[str, ShapeRange]:
-    """Ranges of the inputs; none if the model leaves nothing open but the batch, which ``max_batch_size`` bounds.
+    """Ranges of the inputs; none where nothing is open, or with Paddle 2 the batch alone, as ``max_batch_size`` says.
 
-    A size that the model leaves open and the spec does not is a range too: TensorRT reads the model.
+    A size that the model leaves open and the spec does not is a range too: TensorRT reads the model. Paddle 3 has no
+    implicit batch any more: without ranges, it would be fixed to ``max_batch_size``.
     """
-    if not any(None in tensor.shape[1:] for tensor in facts.inputs):
+    batches = (paddle_release() or (3, 0)) >= (3, 0) and any(p.min != p.max for p in intake.profiles.values())
+    if not batches and not any(None in tensor.shape[1:] for tensor in facts.inputs):
         return {}
     return {name: ShapeRange(min=p.min, max=p.max, optim=p.opt) for name, p in intake.profiles.items()}

@@ -56,10 +56,10 @@ def case(name: str, given: Iterator[Batch], *, fault: str = "", mode: int = 0o75
     os.environ["STAND_IN_PADDLE_FAULT"] = fault
     done: list[int] = []
     try:
-        tables = calibrate(inference, settings(**options), folder, given, done.append)
+        tables, fed = calibrate(inference, settings(**options), folder, given, done.append)
     except TrtdError as error:
         return told(error)
-    return {"tables": [table.model_dump() for table in tables], "done": done}
+    return {"tables": [table.model_dump() for table in tables], "done": done, "fed": fed}
 
 
 def told(error: TrtdError) -> dict[str, Any]:

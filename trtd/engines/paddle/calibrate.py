@@ -29,11 +29,11 @@ def calibrate(
     folder: Path,
     batches: Iterable[Batch],
     progress: Callable[[int], None],
-) -> list[PaddleTable]:
+) -> tuple[list[PaddleTable], int]:
     """Feed the batches, end the predictor, and find the tables that it left in ``_opt_cache`` of ``folder``.
 
     They are found by comparing the folder before and after, and counted against the subgraphs: one that no batch
-    reached has no table, and would run without INT8 in silence.
+    reached has no table, and would run without INT8 in silence. Returns them, and how many items were fed.
 
     Args:
         settings: Int8, with ``use_calib_mode``.
@@ -70,7 +70,7 @@ def calibrate(
             where=str(folder / settings.model_file),
             hint="lower min_subgraph_size in [engine.paddle], or disable fewer operators",
         )
-    _feed(runner, batches, progress)
+    fed = _feed(runner, batches, progress)
     runner.close()  # the calibration computation itself ends here, and may take long
     made = sorted(tables_in(folder / OPT_CACHE) - before)
     if len(made) < len(subgraphs.nodes):
@@ -79,10 +79,10 @@ def calibrate(
             where=str(folder / OPT_CACHE),
             hint="no calibration item reaches them: give inputs that do, or raise min_subgraph_size in [engine.paddle]",
         )
-    return [read_table(folder / OPT_CACHE / name) for name in made]
+    return [read_table(folder / OPT_CACHE / name) for name in made], fed
 
 
-def _feed(runner: PaddleRunner, batches: Iterable[Batch], progress: Callable[[int], None]) -> None:
+def _feed(runner: PaddleRunner, batches: Iterable[Batch], progress: Callable[[int], None]) -> int:
     first: list[tuple[int, ...]] | None = None
     done = 0
     for batch in batches:
@@ -101,3 +101,4 @@ def _feed(runner: PaddleRunner, batches: Iterable[Batch], progress: Callable[[in
         progress(done)
     if first is None:
         raise DataError("there are no calibration batches", hint="give real inputs, some hundred")
+    return done

@@ -22,7 +22,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     total = len(job.calibration.items)
     module = paddle_inference(str(work))
     note = f"TensorRT calibrates with {job.batch} a batch"
-    tables = calibrate(
+    tables, fed = calibrate(
         module, job.settings, work, job.calibration.batches(job.batch), lambda done: progress(done, total, note)
     )
     job.calibration.refuse_changed()
@@ -31,7 +31,7 @@ def run(inputs: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]
     found = PaddleTables(
         model_digest=job.model_digest,
         set_digest=job.calibration.digest,
-        samples=total,
+        samples=fed,
         settings=built_here(module, job.settings),
         tables=tuple(tables),
     )
