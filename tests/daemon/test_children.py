@@ -378,9 +378,9 @@ def _marked_by(daemon: int) -> list[int]:
     return [p.pid for p in marked(lambda p: p.owner is not None and p.owner[1] == daemon)]
 
 
-def test_a_spec_that_is_deleted_meanwhile_is_a_fault_of_the_spec(real: Nursery, shop: Workshop) -> None:
-    """A spec that goes while its build starts would look like a crash, and be tried for ever."""
+def test_a_spec_that_is_not_there_is_no_crash_and_may_come_back(real: Nursery, shop: Workshop) -> None:
+    """A spec that goes while its build starts would look like a crash; or one that comes back would never be built."""
     failure = real.run(shop.folder / "specs" / "gone.toml").outcome.failure
     assert failure is not None
-    assert (failure.problem.code, failure.retry) == ("spec", "never")
+    assert (failure.problem.code, failure.retry) == ("spec", "backoff")  # the scan tells if it is gone for good
     assert "no such file" in failure.problem.message
