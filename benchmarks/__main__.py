@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timezone
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -199,24 +200,34 @@ def main() -> None:
     console = Console()
     console.print("drawing pages and converting the model …")
     setting = prepare(options.threads)
-    results: dict[str, Rows] = {}
+    measured = _recorded()
     for name in options.sections or SECTIONS:
         console.print(f"measuring {name} …")
-        results[name] = SECTIONS[name](setting)
-        console.print(_table(name, results[name]))
-    _write(_recorded() | results, options.threads)
+        measured[name] = {"machine": _machine(options.threads), "rows": SECTIONS[name](setting)}
+        console.print(_table(name, measured[name]["rows"]))
+        _write(measured)
     console.print(f"written: {RESULTS / 'cpu.md'}")
 
 
-def _recorded() -> dict[str, Rows]:
-    """Sections of earlier runs, which stay where this run did not measure them again."""
+def _recorded() -> dict[str, Any]:
+    """Sections as they were measured last, each with the machine that it was measured on."""
     path = RESULTS / "cpu.json"
-    recorded: dict[str, Rows] = json.loads(path.read_text())["results"] if path.is_file() else {}
+    recorded: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return recorded
 
 
+def _machine(threads: int) -> dict[str, Any]:
+    return {
+        "cpu": cpu_facts().model,
+        "vnni": cpu_facts().vnni,
+        "threads": threads,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "tools": tool_versions("onnxruntime-cpu", "paddle-pir"),
+    }
+
+
 def _table(name: str, rows: Rows) -> Table:
-    table = Table(title=SECTIONS[name].__doc__, title_justify="left")
+    table = Table(title=_title(name), title_justify="left")
     for column in rows[0]:
         table.add_column(column)
     for row in rows:
@@ -224,25 +235,24 @@ def _table(name: str, rows: Rows) -> Table:
     return table
 
 
-def _write(results: dict[str, Rows], threads: int) -> None:
+def _title(name: str) -> str:
+    return cleandoc(str(SECTIONS[name].__doc__))
+
+
+def _write(measured: dict[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    machine = {
-        "cpu": cpu_facts().model,
-        "vnni": cpu_facts().vnni,
-        "threads": threads,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "tools": tool_versions("onnxruntime-cpu", "paddle-pir"),
-    }
-    (RESULTS / "cpu.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+    (RESULTS / "cpu.json").write_text(json.dumps(measured, indent=1) + "\n")
     lines = [
         "# Results on CPU",
         "",
-        "Written by `make bench`. Figures depend on the machine; ratios within one table were measured in one run.",
-        "",
-        ", ".join(f"{k}: {v}" for k, v in machine.items()),
+        "Written by `make bench`. Figures depend on the machine; those of one table were measured in one run.",
     ]
-    for name, rows in results.items():
-        lines += ["", f"## {name}", "", str(SECTIONS[name].__doc__), ""]
+    for name in (name for name in SECTIONS if name in measured):
+        machine, rows = measured[name]["machine"], measured[name]["rows"]
+        tools = ", ".join(f"{tool} {version}" for tool, version in machine["tools"].items())
+        lines += ["", f"## {name}", "", _title(name), ""]
+        vnni = "with" if machine["vnni"] else "without"
+        lines += [f"{machine['cpu']} {vnni} VNNI, {machine['threads']} threads, {machine['date']}; {tools}.", ""]
         lines += ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
         lines += ["| " + " | ".join(str(v) for v in row.values()) + " |" for row in rows]
     (RESULTS / "cpu.md").write_text("\n".join(lines) + "\n")

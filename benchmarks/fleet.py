@@ -67,7 +67,7 @@ class Daemon:
 
 @contextmanager
 def running(registry: Registry) -> Iterator[Daemon]:
-    """A daemon on a registry, as a service manager runs it; killed in the end."""
+    """A daemon on a registry, as a service manager runs it; ended in order, so that its state is written down."""
     address = Path(f"/tmp/trtd-benchmark-{os.getpid()}.socket")
     log = registry.root.with_name("daemon.log")
     command = [sys.executable, "-m", "trtd", "run", "--registry", str(registry.root)]
@@ -79,7 +79,7 @@ def running(registry: Registry) -> Iterator[Daemon]:
         try:
             yield Daemon(process, told, log, start_s)
         finally:
-            process.kill()
+            process.terminate()
             process.wait()
             address.unlink()
 

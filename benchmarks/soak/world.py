@@ -108,6 +108,7 @@ class World:
             (4, self._remove),
             (2, self._break),
             (2, self._litter),
+            (1, self._move_specs),
             (6, self._command),
             (1, self._collect_garbage),
         ]
@@ -210,6 +211,14 @@ class World:
         name, make = self._chance.choice(list(DEBRIS.items()))
         self._clear(self.registry.specs / name)
         make(self.registry.specs / name)
+
+    def _move_specs(self) -> None:
+        """Away and back: what nobody sees for a while is not deleted, and nothing is to be built or retired for it."""
+        self.done["specs/ moved away and back"] += 1
+        away = self.registry.root / "away"
+        self.registry.specs.rename(away)
+        time.sleep(self._chance.uniform(0.0, 1.0))
+        away.rename(self.registry.specs)
 
     def _clear(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():

@@ -8,6 +8,7 @@ from trtd.daemon.claims import Name
 from trtd.daemon.memory import read
 from trtd.daemon.messages import (
     Answer,
+    Blind,
     Capacity,
     Command,
     CommandName,
@@ -86,6 +87,10 @@ class StandInShell:
 
     def scan(self) -> None:
         """As the real one: what is gone first, then what differs from the scan before, then that it is complete."""
+        if self.world.away:
+            self.scanned = False
+            self.step(Blind())
+            return
         self.paused &= self.world.specs.keys()
         for key in sorted(self.told.keys() - self.world.specs.keys()):
             del self.told[key]
@@ -147,7 +152,7 @@ class StandInShell:
 
     def _start(self, key: str, start: Start) -> None:
         told = self.told[key]
-        assert self.scanned, "started before the first scan was complete"
+        assert self.scanned, "started although nobody knows what is there"
         assert key not in self.running, "two builds of one spec"
         assert told.facts is not None, "a faulty spec is built"
         assert told.settled, "files that are still changing are built"
@@ -206,6 +211,7 @@ class StandInShell:
         """Let everything become still and every build succeed that can; people resume and retry what waits for them."""
         self.world.moving.clear()
         self.world.unreadable.clear()
+        self.world.away = False
         for _ in range(3):
             self.scan()
         for key in sorted(self.paused):

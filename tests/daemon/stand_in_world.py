@@ -55,6 +55,7 @@ class StandInWorld:
     Attributes:
         listings: of model and data of each spec; ``data``: their bytes.
         moving: keys of specs whose files were not still at the last look; ``unreadable``: that cannot be read.
+        away: whether the folder of the specs is not there.
         live: version and content of each published engine.
     """
 
@@ -64,6 +65,7 @@ class StandInWorld:
     tools: int = 1
     moving: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
+    away: bool = False
     live: dict[str, tuple[int, str]] = field(default_factory=dict)
     evidence: dict[tuple[str, int], Basis] = field(default_factory=dict)
     versions: int = 0
@@ -117,7 +119,7 @@ class StandInBuilder:
     def look(self, world: StandInWorld) -> None:
         key = self.start.key
         self.read = world.specs.get(key)
-        if key in world.unreadable:
+        if key in world.unreadable or world.away:
             self.read = None
         self.data, self.tools = world.data.get(key, 0), world.tools
 

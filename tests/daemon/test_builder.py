@@ -184,6 +184,22 @@ def test_faults_of_a_spec_are_told_with_its_digest(
     assert "\x1b" not in outcome.failure.problem.message
 
 
+@pytest.mark.parametrize("lost", ["spec", "model"])
+def test_what_was_not_there_for_a_moment_is_tried_again(
+    shop: Workshop, in_process: Callable[[BuilderJob], Outcome], lost: str
+) -> None:
+    """A disk is away for a minute, and its specs would be given up for good: what comes back has the same bytes."""
+    spec = tiny(shop)
+    inputs = Inputs(shop.registry, [shop.folder])
+    sets = [InputSet("model", str(shop.model))]
+    listings = tuple((one, inputs.list(one).digest) for one in sets)
+    away = spec if lost == "spec" else shop.model
+    away.rename(away.with_name("away"))
+    outcome = in_process(job(shop, spec, roots=(shop.folder,), listings=listings))
+    assert outcome.failure is not None
+    assert outcome.failure.retry == "backoff"
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

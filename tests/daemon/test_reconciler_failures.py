@@ -17,7 +17,7 @@ from tests.daemon.driver import (
     of,
     started,
 )
-from trtd.daemon.messages import EngineOutcome, Finished, Outcome, Start
+from trtd.daemon.messages import Blind, EngineOutcome, Finished, Outcome, Scanned, Start
 from trtd.status import Problem
 
 NEWER = (("onnxruntime", "1.32.0"), ("trtd", "0.1.0"))
@@ -193,3 +193,14 @@ def test_what_was_published_is_told_with_figures(driver: Driver) -> None:
     assert driver.told() == [
         ("published", "digits@3: cosine 0.9993, SQNR 31.2 dB, 2.10\N{MULTIPLICATION SIGN} FP32, 9.7 → 2.6 MB")
     ]
+
+
+def test_nothing_is_tried_while_the_specs_cannot_be_seen(driver: Driver) -> None:
+    """A registry that is moved away for a minute would have each of its specs fail, and some of them for good."""
+    driver.finish("digits", failure("backoff"))
+    driver.step(Blind())
+    assert not started(driver.wait(3600))
+    assert driver.say("retry", "digits").problem is None
+    assert not started(driver.out)
+    assert driver.reconciler.next_wake() is None
+    assert started(driver.step(Scanned())) == ["digits"]

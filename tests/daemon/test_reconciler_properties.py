@@ -113,6 +113,13 @@ class Daemon(RuleBasedStateMachine):
         self.world.unreadable ^= {self._one(index)}
         self.shell.scan()
 
+    @rule(scan=st.booleans())
+    def the_folder_of_specs_goes_and_comes(self, scan: bool) -> None:
+        """A disk is unmounted and mounted again, a registry moved away and back."""
+        self.world.away = not self.world.away
+        if scan:
+            self.shell.scan()
+
     @rule()
     def upgrade_tools(self) -> None:
         self.world.tools += 1

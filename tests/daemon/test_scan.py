@@ -388,14 +388,51 @@ def test_specs_of_a_folder_that_is_not_there_stay_as_they_were(scene: Scene) -> 
     scene.registry.specs.rename(away)
     for _ in range(10):
         result = scene.scan(PERIOD_S)
-        assert "is not there" in result.problems[0]
+        assert "is not there" in result.problem
         assert scene.registry.root in result.folders
         assert result.next_due_mono_s is not None
     away.rename(scene.registry.specs)
     told = scene.told
     scene.settle()
     assert (scene.gone, scene.told) == ([], told)
-    assert scene.scan().problems == ()
+    assert scene.scan().problem == ""
+
+
+def test_a_registry_that_is_away_is_no_news(scene: Scene) -> None:
+    """Without engines and models every spec would be built, and fail, because somebody moved a folder for a minute."""
+    (scene.registry.engines / "a" / "1").mkdir(parents=True)
+    scene.spec()
+    scene.settle()
+    told, away = scene.told, scene.registry.root.with_name("away")
+    scene.registry.root.rename(away)
+    for _ in range(3):
+        assert scene.scan(PERIOD_S).problem
+    away.rename(scene.registry.root)
+    scene.model.write_bytes(b"other weights")
+    scene.settle()
+    assert scene.gone == []
+    assert scene.told - told == 2  # the model alone: settling, and settled
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_folder_that_is_empty_at_the_start_may_be_filled_yet(scene: Scene, made_again: bool) -> None:
+    """A disk that is mounted a moment after the daemon has started would have all engines retired."""
+    for name in ("a.toml", "b.toml"):
+        scene.spec(name, head=f'name = "{name[0]}"')
+    scene.settle()
+    kept = scene.registry.specs.with_name("kept")
+    scene.registry.specs.rename(kept)
+    scene.restart()
+    if made_again:
+        assert scene.scan().problem
+    scene.registry.specs.mkdir()
+    scene.scan()
+    scene.scan(INPUTS_S / 2)
+    assert scene.gone == []
+    scene.registry.specs.rmdir()
+    kept.rename(scene.registry.specs)
+    scene.settle()
+    assert (scene.gone, len(scene.known)) == ([], 2)
 
 
 def test_a_folder_that_is_made_again_may_be_filled_again(scene: Scene) -> None:
@@ -424,7 +461,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem(scene: Scene) -> None:
     away = scene.registry.specs.with_name("away")
     scene.registry.specs.rename(away)
     scene.registry.specs.write_text("a file")
-    assert "cannot be listed" in scene.scan(PERIOD_S).problems[0]
+    assert "cannot be listed" in scene.scan(PERIOD_S).problem
     assert scene.gone == []
 
 

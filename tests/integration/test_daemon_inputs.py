@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.integration.onlooker import Onlooker
 from tests.workshop import write_image, write_model
+from trtd.pipeline.build import Request, calibrate
 
 SETTLE_S = 0.2
 NEVER_S = 3600
@@ -67,6 +68,28 @@ def test_a_new_model_or_new_bytes_rebuild_those_who_use_them_and_new_dates_nobod
     onlooker.until(lambda: count(onlooker, "published", *keys) == [3, 2], "other data built nothing")
     for key in keys:
         onlooker.until_phase(key, "ready")
+
+
+def test_another_calibration_table_rebuilds_those_who_name_it(onlooker: Onlooker) -> None:
+    """Engines would keep ranges that somebody has thrown away: a table is neither model nor data."""
+    host = onlooker.host
+    shop, table = host.workshop, host.workshop.folder / "ranges.json"
+    host.configure(period_s=NEVER_S, poll_s=NEVER_S)
+    request = Request(host.registry, threads=1)
+    tables = [
+        calibrate(shop.spec("calibrated", calibration=f'data = "../images"\nsamples = {samples}'), request)[
+            0
+        ].read_bytes()
+        for samples in (8, 12)
+    ]
+    table.write_bytes(tables[0])
+    host.drop(calibration='table = "../ranges.json"', verify='data = "../images"')
+    onlooker.start()
+    onlooker.until_phase("tiny.toml", "ready")
+    table.write_bytes(tables[1])
+    onlooker.until(lambda: host.registry.versions("tiny") == (1, 2), "another table built nothing")
+    onlooker.until_phase("tiny.toml", "ready")
+    assert count(onlooker, "failed", "tiny.toml") == [0]
 
 
 def test_a_model_whose_event_was_lost_in_a_flood_is_built_all_the_same(onlooker: Onlooker) -> None:

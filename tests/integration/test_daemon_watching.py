@@ -215,9 +215,13 @@ def test_the_whole_registry_may_be_moved_away_and_back(onlooker: Onlooker) -> No
     root = host.registry.root
     host.configure(period_s=1, poll_s=1)
     (host.registry.specs / "a.toml").write_text(marked("first"))
+    (host.registry.models / "net" / "1").mkdir(parents=True)
+    shutil.copy(host.workshop.model, host.registry.models / "net" / "1")
+    host.drop("built", model='registry = "net"', precision='"fp16"')
     daemon = host.start()
     onlooker.until(onlooker.is_up, "it did not start")
     onlooker.until(reads(onlooker, "a.toml", "first"), "it was not read")
+    onlooker.until_phase("built.toml", "ready")
     root.rename(root.with_name("elsewhere"))
     time.sleep(1.5)
     assert daemon.poll() is None
@@ -227,6 +231,10 @@ def test_the_whole_registry_may_be_moved_away_and_back(onlooker: Onlooker) -> No
     onlooker.until(lambda: not onlooker.daemon.degraded, "it still says that something is wrong")
     assert host.trtd("pause", "a").returncode == 0  # it can be spoken to
     assert onlooker.told("a.toml", "removed") == []
+    assert host.trtd("retry", "built").returncode == 0
+    onlooker.until(lambda: bool(onlooker.told("built.toml", "up-to-date")), "what was moved is not what it was")
+    assert onlooker.told("built.toml", "failed") == []
+    assert len(onlooker.told("built.toml", "started")) == 2
 
 
 # ------------------------------------------------------------------------------------------- how files are saved

@@ -24,6 +24,16 @@ def test_init_makes_the_layout_and_keeps_what_is_there(tmp_path: Path) -> None:
     assert os.listdir(registry.engines) == []
 
 
+def test_looking_at_a_registry_makes_no_empty_folder_of_specs(tmp_path: Path) -> None:
+    """Whoever moved `specs/` away for a moment and typed `trtd show` would have deleted all specs."""
+    registry = Registry(tmp_path)
+    registry.init()
+    for folder in (registry.specs, registry.models, registry.engines):
+        folder.rmdir()
+    registry.check()
+    assert sorted(os.listdir(tmp_path)) == [".trtd", "engines", "records"]
+
+
 def test_init_where_a_file_is_in_the_way_is_a_storage_or_registry_error(tmp_path: Path) -> None:
     """A bare FileExistsError would reach the user as a bug."""
     (tmp_path / "registry").touch()

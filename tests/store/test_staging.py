@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.children import fork, run_in_child
+from trtd.errors import StorageError
 from trtd.store.process import is_alive, start_ticks
 from trtd.store.staging import staging_folder, sweep
 
@@ -72,6 +73,13 @@ def test_an_owner_that_proc_does_not_show_keeps_its_folder(tmp_path: Path) -> No
         assert sweep(tmp_path) == {}
         assert disguised.is_dir()
     assert list(sweep(tmp_path)) == [disguised.name]
+
+
+def test_a_registry_that_was_moved_away_is_not_made_anew(tmp_path: Path) -> None:
+    """A build that still runs would put an empty registry in its place, and it would be moved back into that one."""
+    with pytest.raises(StorageError), staging_folder(tmp_path / "registry" / ".trtd" / "staging", "work"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_zombie_is_dead() -> None:

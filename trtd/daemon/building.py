@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,11 @@ def run(job_file: Path, events_fd: int, cancel: Cancel, *, limited: bool) -> Non
     outcome = _Build(job, teller, cancel, limited).outcome()
     registry = Registry(job.registry)
     inputs = Inputs(registry, [Path(os.path.realpath(root)) for root in (registry.root, *(job.roots or ()))])
-    if inputs.are_still(job.listings):  # else nobody knows what was read, and the old files may be put back one day
+    if outcome.spec_digest and inputs.are_still(job.listings):
         leave(registry, Evidence(outcome.spec_digest, job.listings, job.tools), outcome)
+    elif outcome.failure is not None and outcome.failure.retry == "never":
+        # Nobody knows what was read, and the old files may be put back one day: a disk may just have been away.
+        outcome = replace(outcome, failure=replace(outcome.failure, retry="backoff"))
     teller.tell("outcome", outcome=outcome_data(outcome))
 
 

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from trtd.daemon.inputs import InputSet
@@ -18,8 +17,8 @@ from trtd.daemon.messages import Outcome
 from trtd.daemon.wire import engine_status_from
 from trtd.errors import TrtdError
 from trtd.registry.layout import EVIDENCE_FILE, Registry
+from trtd.registry.note import leave_note
 from trtd.status import EngineStatus
-from trtd.store.atomic import write_file
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def leave(registry: Registry, seen: Evidence, outcome: Outcome) -> None:
         if engine.version is not None:
             data = {"schema_version": 1, "seen": asdict(seen), "engine": asdict(engine)}
             with suppress(TrtdError):
-                write_file(Path(_file(registry, engine.name, engine.version)), json.dumps(data).encode())
+                leave_note(registry, engine.name, engine.version, EVIDENCE_FILE, json.dumps(data).encode())
 
 
 def find(registry: Registry, versions: Mapping[str, int | None]) -> tuple[Evidence, tuple[EngineStatus, ...]] | None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trtd.daemon.devices import Device, devices
-from trtd.daemon.messages import Gone, Now, Observed, Scanned, Seen
+from trtd.daemon.messages import Blind, Gone, Now, Observed, Scanned, Seen
 from trtd.daemon.parts import Parts
 from trtd.daemon.perform import Performer
 from trtd.daemon.policy import capacity, governed
@@ -121,8 +121,8 @@ class Inventory:
             self._do.step(recorded, now)
         for observed in result.seen:
             self._see(observed, now)
-        self._do.step(Scanned(), now)
-        self._do.degrade("specs", "; ".join(result.problems), now)
+        self._do.step(Blind() if result.problem else Scanned(), now)
+        self._do.degrade("specs", result.problem, now)
         if self._watcher is not None:
             self._watcher.follow(result.folders)
             self._watcher.checked(result.changed, now.mono_s)

@@ -126,6 +126,11 @@ class Scanned:
 
 
 @dataclass(frozen=True)
+class Blind:
+    """``specs/`` cannot be looked at: what was told stands, and nothing is started until the next ``Scanned``."""
+
+
+@dataclass(frozen=True)
 class EngineOutcome:
     """What became of one engine in a build.
 
@@ -201,7 +206,7 @@ class Drain:
     """The daemon is to end: start nothing any more, stop what runs."""
 
 
-InEvent = Recorded | Seen | Gone | Scanned | Finished | Command | Tick | Capacity | Drain
+InEvent = Recorded | Seen | Gone | Scanned | Blind | Finished | Command | Tick | Capacity | Drain
 
 
 # ---------------------------------------------------------------------------------------------------- instructions

@@ -30,6 +30,7 @@ from trtd.daemon.conditions import digest_of
 from trtd.daemon.memory import Basis, Saved, Success, basis_of, pooled, read, write
 from trtd.daemon.messages import (
     Answer,
+    Blind,
     Capacity,
     Command,
     Drain,
@@ -68,11 +69,6 @@ class Reconciler:
         self._distrusted: set[str] = set()  # keys whose builds know more than the scan
 
     # ------------------------------------------------------------------------------------------------- read access
-
-    @property
-    def scanned(self) -> bool:
-        """Whether a full scan was completed; nothing is started before."""
-        return self._board.may_start
 
     @property
     def queued(self) -> int:
@@ -148,6 +144,8 @@ class Reconciler:
                 self._lose(key)
             case Scanned():
                 self._complete_scan()
+            case Blind():
+                board.may_start = False
             case Finished():
                 self._finish(event)
             case Command():

@@ -23,7 +23,7 @@ from trtd.daemon.messages import Failure, Observed, Recorded
 from trtd.daemon.record import Record, recall, remember
 from trtd.daemon.scan_result import ScanResult
 from trtd.daemon.spec_file import failure_of
-from trtd.daemon.spec_folder import SpecFolder
+from trtd.daemon.spec_folder import FolderLook, SpecFolder
 from trtd.errors import TrtdError
 from trtd.registry.layout import Registry
 from trtd.status import EngineStatus, file_of
@@ -58,6 +58,7 @@ class Scanner:
         self._live = LiveVersions(registry)
         self._installed = Installed(settle_s)
         self._untold: set[str] = set()
+        self._was_blind = False
         self._watched: tuple[object, tuple[Path, ...]] = ((), ())
 
     def restore(self, remembered: Iterable[tuple[str, str]]) -> None:
@@ -101,6 +102,11 @@ class Scanner:
             anything: as if all folders were hinted at.
         """
         looked = self._specs.look(now_mono_s)
+        specs = os.path.realpath(self._registry.specs)
+        if looked.problem:
+            self._was_blind = True
+            return self._unseen(looked, specs)
+        anything, self._was_blind = anything or self._was_blind, False
         gone = [key for record in looked.gone.values() for key in record.told]
         for file in looked.read:
             gone += self._specs.records[file].divide(file)
@@ -121,20 +127,25 @@ class Scanner:
         keys = {*self._subjects({*looked.read, *looked.moved, *listed.keys}), *live}
         if kinds:
             keys |= {key for key in self._subjects(self._specs.records) if self._kind(key) in kinds}
-        if not looked.problem:
-            keys |= self._untold
-            self._untold.clear()
-        specs = os.path.realpath(self._registry.specs)
+        keys, self._untold = keys | self._untold, set()
         due = min(looked.due_mono_s, listed.due_mono_s, self._installed.due_mono_s or math.inf)
         return ScanResult(
-            seen=self._news(keys - self._untold),
+            seen=self._news(keys),
             recorded=[_recorded(key, *known) for key, known in found.items() if known is not None],
             gone=gone,
             next_due_mono_s=due if due < math.inf else None,
             folders=self._folders(specs),
             changed=frozenset(map(Path, [*listed.homes, *([specs] if looked.changed else [])])),
             devices=self._installed.devices,
-            problems=(looked.problem,) if looked.problem else (),
+        )
+
+    def _unseen(self, looked: FolderLook, specs: str) -> ScanResult:
+        """Without ``specs/`` all counts as it was: if the registry is away, all that it holds would differ."""
+        return ScanResult(
+            next_due_mono_s=looked.due_mono_s,
+            folders=self._folders(specs),
+            devices=self._installed.devices,
+            problem=looked.problem,
         )
 
     def _record(self, key: str) -> Record | None:

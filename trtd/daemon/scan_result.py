@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trtd.daemon.messages import Observed, Recorded
@@ -23,14 +23,14 @@ class ScanResult:
             each once.
         changed: folders in which something changed since the last scan and a watch should have told so.
         devices: what builds of the specs occupy, as far as is known.
-        problems: what keeps the scan from seeing everything, in words.
+        problem: why ``specs/`` cannot be looked at, in words. Nothing is told then: what was told stands.
     """
 
-    seen: list[Observed]
-    recorded: list[Recorded]
-    gone: list[str]
     next_due_mono_s: float | None
     folders: tuple[Path, ...]
-    changed: frozenset[Path]
     devices: frozenset[str]
-    problems: tuple[str, ...]
+    seen: list[Observed] = field(default_factory=list)
+    recorded: list[Recorded] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    changed: frozenset[Path] = frozenset()
+    problem: str = ""

@@ -89,7 +89,7 @@ class SpecFolder:
             self._doubtful_until_mono_s = now_mono_s + self._return_s
         self._was_empty = not entries
         for key in missing:
-            self._miss(key, now_mono_s, look, at_once=is_first)
+            self._miss(key, now_mono_s, look, at_once=is_first and now_mono_s >= self._doubtful_until_mono_s)
         return look
 
     def _identify(self, now_mono_s: float) -> bool:
@@ -97,7 +97,7 @@ class SpecFolder:
         status = os.stat(self._folder)
         identity = (status.st_dev, status.st_ino)
         is_first = self._identity is None
-        if not is_first and (self._was_away or identity != self._identity):
+        if self._was_away or self._identity not in (None, identity):
             self._doubtful_until_mono_s = now_mono_s + self._return_s
         self._identity, self._was_away = identity, False
         return is_first

@@ -213,7 +213,7 @@ def log_file(registry: Registry, name: str) -> Path:
 def open_runner(plan: BuildPlan, intake: Intake, request: Request, again: frozenset[str] = frozenset()) -> StageRunner:
     log = log_file(request.registry, plan.name)
     with storage_errors("start the log", log):
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(exist_ok=True)
         log.write_bytes(b"")
     return StageRunner(
         plan=plan,

@@ -86,21 +86,32 @@ class Registry:
 
     def init(self) -> None:
         """Make the folders that are not there yet. Raises ``StorageError`` if the disk refuses."""
-        folders = (self.specs, self.models, self.engines, self.records)
-        for folder in (*folders, self.staging, self.store.folder, self.private / "locks", self.logs):
-            with storage_errors("make the registry's folder", folder):
-                folder.mkdir(parents=True, exist_ok=True)
-        fsync_folder(self.root)
+        self._make(self.specs, self.models)
+        self._make_own()
 
     def check(self) -> None:
-        """Raise ``RegistryError`` if this is no registry, ``StorageError`` if it does not lie on one mount."""
+        """Raise ``RegistryError`` if this is no registry, ``StorageError`` if it does not lie on one mount.
+
+        Makes the folders that publishing needs. ``specs/`` and ``models/`` are people's: an empty one in place of one
+        that was moved away would say that all specs were deleted.
+        """
         if not self.private.is_dir():
             hint = f"run `trtd init {self.root}`, or name another registry"
             raise RegistryError("this is not a registry: it holds no .trtd folder", hint=hint, where=str(self.root))
-        self.init()
+        self._make_own()
         if not on_one_mount(self.engines, self.records, self.staging):
             hint = "publishing renames between them: mount the registry's root as a whole, not its folders"
             raise StorageError("engines/, records/ and .trtd/ lie on different mounts", hint=hint, where=str(self.root))
+
+    def _make_own(self) -> None:
+        private = (self.staging, self.store.folder, self.private / "locks", self.logs)
+        self._make(self.engines, self.records, *private)
+
+    def _make(self, *folders: Path) -> None:
+        for folder in folders:
+            with storage_errors("make the registry's folder", folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        fsync_folder(self.root)
 
     def engine(self, name: str, version: int) -> Path:
         """Folder of one published version, whether or not it exists."""

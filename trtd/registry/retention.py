@@ -13,8 +13,9 @@ from trtd.document import Document
 from trtd.errors import RegistryBusy, RegistryError, UsageError
 from trtd.registry.layout import PENDING_FILE, RETIRED_FILE, Registry
 from trtd.registry.manifest import read_manifest
+from trtd.registry.note import leave_note
 from trtd.registry.publish import LOCK_WAIT_S
-from trtd.store.atomic import rename_noreplace, storage_errors, write_file
+from trtd.store.atomic import rename_noreplace, storage_errors
 from trtd.store.failpoint import failpoint
 from trtd.store.lock import hold
 from trtd.store.staging import staging_folder
@@ -141,7 +142,7 @@ def mark_retired(registry: Registry, name: str, version: int, **why: int | str) 
     record = registry.record(name, version)
     if record.is_dir():
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        write_file(record / RETIRED_FILE, json.dumps({"retired": now, **why}).encode())
+        leave_note(registry, name, version, RETIRED_FILE, json.dumps({"retired": now, **why}).encode())
 
 
 def sweep(registry: Registry) -> Freed:

@@ -59,13 +59,17 @@ def storage_errors(what: str, where: Path | str) -> Iterator[None]:
         raise storage_error(error, what, where) from error
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, by_way_of: Path | None = None) -> None:
     """Put ``data`` at ``path``, replacing what is there, all or nothing, and on disk when this returns.
+
+    Args:
+        by_way_of: a folder on the same mount to write it in first, where what a killed process leaves does no harm;
+            ``None``: the one that it is put into.
 
     Raises:
         StorageError: the disk refused; the old file is whole and no temporary file is left.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = (by_way_of or path.parent) / f".{path.name}.{secrets.token_hex(6)}.tmp"
     with storage_errors("write the file", path):
         try:
             with open(temporary, "xb") as file:

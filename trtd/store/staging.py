@@ -37,7 +37,8 @@ def staging_folder(root: Path, label: str) -> Iterator[Path]:
     pid = os.getpid()
     folder = root / f"{pid}-{start_ticks(pid) or 0}-{secrets.token_hex(6)}-{label}"
     with storage_errors("make a staging folder", folder):
-        folder.mkdir(parents=True)
+        root.mkdir(exist_ok=True)  # not its parents: a registry that was moved away is not to be made anew
+        folder.mkdir()
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
