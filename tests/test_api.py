@@ -35,6 +35,17 @@ def test_load_runs_a_published_engine_by_names(shop: Workshop) -> None:
         assert (int8.manifest.name, int8.manifest.version, int8.manifest.precision) == ("tiny-int8", 1, "int8")
 
 
+def test_misuse_is_told_in_the_words_of_this_api(shop: Workshop) -> None:
+    """Numpy and the runtime would speak of their own insides."""
+    with trtd.load(shop.registry.root, "tiny-fp16") as engine:
+        with pytest.raises(trtd.errors.UsageError, match="inputs by their names") as caught:
+            engine.run(images(1))  # type: ignore[arg-type]
+        assert 'engine.run({"x": array})' in caught.value.hint
+    engine.close()
+    with pytest.raises(UsageError, match="the engine is closed"):
+        engine.run({"x": images(1)})
+
+
 def test_a_published_digits_engine_reads_digits(digits: Workshop) -> None:
     """The numbers that leave an engine would not be those of the Paddle model that went in."""
     data = digits.folder / "digits"

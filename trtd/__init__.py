@@ -7,6 +7,7 @@ with trtd.load("registry", "digits-int8") as engine:
     scores = engine.run({"x": images})["scores"]
 """
 
+from trtd import errors
 from trtd.api import build, build_all, load
 
-__all__ = ["build", "build_all", "load"]
+__all__ = ["build", "build_all", "errors", "load"]

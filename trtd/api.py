@@ -29,6 +29,7 @@ class Engine:
     def __init__(self, manifest: Manifest, runner: Runner) -> None:
         self.manifest = manifest
         self._runner = runner
+        self._is_closed = False
 
     @property
     def inputs(self) -> tuple[TensorFacts, ...]:
@@ -45,12 +46,22 @@ class Engine:
 
         Raises:
             EngineError: an input is missing, unknown, or of another dtype or shape.
+            UsageError: ``feeds`` is no mapping, or the engine is closed.
         """
+        from trtd.errors import UsageError
+
+        if self._is_closed:
+            raise UsageError("the engine is closed", hint="run it inside of its `with`, or load it again")
+        if not hasattr(feeds, "keys"):  # an array, for one
+            names = ", ".join(f'"{tensor.name}": array' for tensor in self.inputs)
+            raise UsageError("run wants the inputs by their names", hint=f"engine.run({{{names}}})")
         return self._runner.run(feeds)
 
     def close(self) -> None:
         """Free what the backend holds."""
-        self._runner.close()
+        if not self._is_closed:
+            self._is_closed = True
+            self._runner.close()
 
     def __enter__(self) -> Engine:
         return self

@@ -256,6 +256,31 @@ def test_verify_exits_1_when_a_gate_is_missed_now(shop: Workshop, trtd: Trtd) ->
     assert "✗ MISSED" in told.out
 
 
+def test_show_does_not_praise_an_engine_that_was_changed(shop: Workshop, trtd: Trtd) -> None:
+    """Gates passed would stand over bytes that nobody has judged."""
+    with (shop.registry.engine("tiny-int8", 1) / "model.onnx").open("ab") as file:
+        file.write(b"!")
+    shown = trtd("show", "tiny-int8", "--registry", shop.registry.root)
+    assert shown.status == 3
+    assert "tiny-int8@1 is torn" in shown.err
+
+
+def test_what_missed_a_gate_is_named_where_it_is_asked_for(shop: Workshop, trtd: Trtd) -> None:
+    """The author would read that there is no such engine, and not where its report lies."""
+    spec = shop.spec("strict", precision='"fp16"', gates="sqnr_db = 190.0")
+    assert trtd("build", spec, "--registry", shop.registry.root).status == 1
+    shown = trtd("show", "strict", "--registry", shop.registry.root)
+    assert "strict is not published: its last build missed a gate" in shown.err
+    assert f"{shop.registry.failed('strict')}" in shown.err
+
+
+def test_check_looks_for_the_table_that_a_spec_names(shop: Workshop, trtd: Trtd) -> None:
+    spec = shop.spec("given", precision='"int8"', calibration='table = "../absent.json"', verify='data = "../images"')
+    checked = trtd("check", spec)
+    assert checked.status == 3
+    assert "there is no such calibration table" in checked.err
+
+
 def test_verify_refuses_a_tampered_engine(shop: Workshop, trtd: Trtd) -> None:
     """One changed byte would be judged as if it were the published engine."""
     engine = shop.registry.engine("tiny-int8", 1) / "model.onnx"

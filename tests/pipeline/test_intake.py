@@ -42,7 +42,7 @@ def test_a_spec_is_taken_in_with_model_shapes_and_data(own: Workshop) -> None:
     calibration, heldout = set(taken.data.calibration.items), set(taken.data.heldout.items)
     assert (len(calibration), len(heldout)) == (IMAGES - 8, 8)
     assert not calibration & heldout
-    assert "16 calibration items; 500 were asked for." in taken.data.notes
+    assert "16 calibration items; up to 500 would be used." in taken.data.notes
 
 
 def test_duplicates_are_noted(own: Workshop) -> None:

@@ -126,3 +126,15 @@ def test_ordinary_biases_change_nothing() -> None:
     """Widening costs precision; it is for channels that would overflow."""
     scales = np.array([0.01, 0.02])
     assert widen_for_bias(scales, np.array([3.0, -5.0]), 0.05).tolist() == scales.tolist()
+
+
+def test_a_symmetric_range_is_cut_where_the_operator_is() -> None:
+    """With TensorRT's cache, half of the steps behind a ReLU would be for what never comes, and the ReLU would stay."""
+    behind_relu = activation_scale(tensor_range(-2.0, 2.0), "minmax", "uint8", 0.0)
+    assert behind_relu.zero_point == 0
+    assert behind_relu.scale == pytest.approx(2.0 / 255)
+    above_one = activation_scale(tensor_range(-2.0, 2.0), "minmax", "uint8", 1.0)
+    assert above_one == behind_relu  # zero is always among the steps: padding is made of it
+    assert activation_scale(tensor_range(-2.0, 2.0), "minmax", "uint8", -3.0) == activation_scale(
+        tensor_range(-2.0, 2.0), "minmax", "uint8"
+    )

@@ -60,7 +60,7 @@ def _check(spec: Path, args: argparse.Namespace) -> list[tuple[Path, Intake | Tr
         registry = look_for_registry(args.registry, spec)
         intakes = take_in(spec, registry=registry, extra_roots=args.allow_root)
         for intake in intakes:
-            _ = intake.data, intake.labels
+            _ = intake.data, intake.labels, intake.table, intake.timings
     except TrtdError as error:
         return [(spec, error)]
     return [(spec, intake) for intake in intakes]

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from trtd.pipeline.build import HTML_FILE
     from trtd.pipeline.staleness import read_report
     from trtd.registry.lookup import current
+    from trtd.registry.manifest import verify_files
     from trtd.ui.machine import emit
     from trtd.ui.text import Screen
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             screen.line("nothing is published yet; trtd build SPEC publishes")
         return 0
     manifest, folder = current(registry, *parse_engine(args.engine))
+    verify_files(registry, manifest.name, manifest.version)  # nobody is to trust the figures of what was changed since
     if args.layers:
         found = _layers(registry, manifest)
         if args.json:

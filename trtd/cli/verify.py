@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from trtd.cli.options import add_engine, add_registry, add_roots, add_threads, find_registry, parse_engine
-from trtd.errors import EXIT_GATE, EXIT_OK, GateMissed
+from trtd.errors import EXIT_OK, EnvironmentMissing, GateMissed, TrtdError
 
 if TYPE_CHECKING:
     from trtd.verify.report import Report
@@ -34,18 +34,32 @@ def run(args: argparse.Namespace) -> int:
     with StageProgress(sys.stderr, enabled=not args.json) as listener:
         request = Request(registry, tuple(args.allow_root), args.threads, listener=listener)
         report = verify_published(registry, name, version, request)
+    error = _error(report)
     if args.json:
         data = {"passed": report.passed, "report": report}
-        if report.passed:
+        if error is None:
             emit("verify", data)
         else:
-            emit_error("verify", _missed(report), data=data)
+            emit_error("verify", error, data=data)
     else:
         screen = Screen(sys.stdout)
         screen.results([report])
         screen.line()
         screen.gates(report)
-    return EXIT_OK if report.passed else EXIT_GATE
+        if error is not None:
+            sys.stdout.flush()
+            Screen(sys.stderr).error(error)
+    return EXIT_OK if error is None else error.exit_code
+
+
+def _error(report: Report) -> TrtdError | None:
+    """What keeps the engine from being a verified one."""
+    if not report.passed:
+        return _missed(report)
+    if report.proof == "emulated":
+        what = "its graph passed on the CPU in its place; the engine itself still has to run on its GPU"
+        return EnvironmentMissing(what, where=report.name, hint="run the same command on a machine with such a GPU")
+    return None
 
 
 def _missed(report: Report) -> GateMissed:

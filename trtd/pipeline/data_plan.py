@@ -71,7 +71,7 @@ def choose_data(question: DataQuestion) -> DataPlan:
         raise SpecError(with_lines(question.spec_file, [fault]))
     notes += _left_out(*[opened[1] for opened in (ours, theirs) if opened is not None])
     if samples > len(chosen[0].items):
-        notes.append(f"{len(chosen[0].items)} calibration items; {samples} were asked for.")
+        notes.append(f"{len(chosen[0].items)} calibration items; up to {samples} would be used.")
     return DataPlan(chosen[0], chosen[1], tuple(notes))
 
 

@@ -95,7 +95,7 @@ def _keeps_batch(reference: Path, outputs: int) -> bool:
 
 def _keep_failed(registry: Registry, name: str, files: Mapping[str, Path]) -> Path:
     """Copy what tells about an engine that was not published to ``.trtd/failed/<name>/``; returns its HTML report."""
-    folder = registry.private / "failed" / name
+    folder = registry.failed(name)
     with storage_errors("keep the report", folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file, source in files.items():

@@ -27,7 +27,7 @@ STAGE_VERSIONS = {
     "paddle-build": 2,
     "produce": 1,
     "calibrate": 2,
-    "quantize": 3,
+    "quantize": 4,
     "build": 1,
     "verify": 1,
 }  # verification is always run anew

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trtd.calibrate.table import CalibrationTable, Method
+from trtd.quantize.bounds import lowest
 from trtd.quantize.placement import Placement
 from trtd.quantize.scales import Affine, activation_scale, weight_scales
 
@@ -32,7 +33,9 @@ class TableScales:
 
     def activation(self, value: ir.Value) -> Affine | None:
         found = self._table.tensors.get(value.name or "")
-        return None if found is None else activation_scale(found, self._method, self._placement.activation)
+        if found is None:
+            return None
+        return activation_scale(found, self._method, self._placement.activation, lowest(value))
 
     def weight(self, node: ir.Node, weight: Array, axis: int) -> Array:
         return weight_scales(weight, axis, self._placement.weight_bits)

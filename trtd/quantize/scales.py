@@ -38,11 +38,18 @@ class Affine:
         return np.array(self.scale, np.float32), np.array(self.zero_point, self.dtype)
 
 
-def activation_scale(tensor: TensorRange, method: Method, dtype: ActivationType) -> Affine:
-    """Scale of one activation: affine over [low, high] for uint8, symmetric over amax for int8 (zero point 0)."""
+def activation_scale(tensor: TensorRange, method: Method, dtype: ActivationType, lowest: float | None = None) -> Affine:
+    """Scale of one activation: affine over [low, high] for uint8, symmetric over amax for int8 (zero point 0).
+
+    Args:
+        lowest: smallest number that the tensor can hold. A table of symmetric ranges, as TensorRT's caches are, does
+            not know it: half of the steps would be for what never comes, and a ReLU could not be left out.
+    """
     if dtype == "int8":
         return Affine(_positive(tensor.amax[method] / 127), 0, "int8")
     low, high = tensor.range[method]
+    if lowest is not None:
+        low = max(low, min(lowest, 0.0))
     scale = _positive((high - low) / 255)
     return Affine(scale, int(np.clip(round(-low / scale), 0, 255)), "uint8")
 

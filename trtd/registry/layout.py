@@ -76,6 +76,10 @@ class Registry:
     def logs(self) -> Path:
         return self.private / "logs"
 
+    def failed(self, name: str) -> Path:
+        """Folder with what tells of the last build of ``name`` that missed a gate."""
+        return self.private / "failed" / name
+
     @property
     def store(self) -> Store:
         from trtd.store.content import (

@@ -30,6 +30,9 @@ def current(registry: Registry, name: str, version: int | None = None) -> tuple[
 def find_version(registry: Registry, name: str, version: int | None = None) -> int:
     """The published version that is meant, as in :func:`current`, whatever state its manifest is in."""
     versions = registry.versions(name) if is_name(name) else ()
+    if not versions and is_name(name) and (failed := registry.failed(name)).is_dir():
+        what = f"{name} is not published: its last build missed a gate"
+        raise RegistryError(what, hint=f"its report and its log: {failed}", where=str(registry.engines))
     if not versions:
         raise _no_name("engine", name, registry.names(), registry.engines)
     wanted = versions[-1] if version is None else version
