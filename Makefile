@@ -74,8 +74,9 @@ unit: $(VENV)/.dev ## all tests
 format: $(VENV)/.dev ## put the code into shape
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-schema: $(VENV)/.dev ## write trtd/spec/spec.schema.json anew
+schema: $(VENV)/.dev ## write trtd/spec/spec.schema.json and docs/reference/spec.md anew
 	@$(BIN)/python -m trtd.spec.json_schema
+	@$(BIN)/python -m trtd.spec.reference docs/reference/spec.md
 
 wheel: $(VENV)/.dev ## build dist/*.whl
 	@rm -rf dist

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from trtd.registry.manifest import read_manifest
     from trtd.registry.rollback import rollback
     from trtd.ui.machine import emit
     from trtd.ui.text import Screen
@@ -31,8 +32,10 @@ def run(args: argparse.Namespace) -> int:
     if at is not None and args.version is not None:
         raise UsageError("the version is given twice", hint=f"trtd rollback {name} {args.version}")
     new = rollback(registry, name, args.version or at)
+    source = read_manifest(registry, name, new).rolled_back_from
     if args.json:
-        emit("rollback", {"name": name, "version": new})
+        emit("rollback", {"name": name, "version": new, "rolled_back_from": source})
     else:
-        Screen(sys.stdout).line(f"{name}@{new} is live; trtd show {name} tells what it is")
+        until = "until its spec, model, data or tools change"
+        Screen(sys.stdout).line(f"{name}@{new} is live: version {source} once more, {until}")
     return 0
