@@ -228,7 +228,7 @@ def test_rollback_and_gc_keep_a_whole_live_version(shop: Workshop, trtd: Trtd) -
     assert shop.build(spec)[0].version == 2
     assert trtd("rollback", "tiny-int8@2").status == 3
     ran = trtd("rollback", "tiny-int8")
-    assert ran.out == "tiny-int8@3 is live; trtd show tiny-int8 tells what it is\n"
+    assert ran.out == "tiny-int8@3 is live: version 1 once more, until its spec, model, data or tools change\n"
     engines = shop.registry.engines / "tiny-int8"
     assert (engines / "3" / "model.onnx").read_bytes() == (engines / "1" / "model.onnx").read_bytes()
     assert "rolled back from version 1" in trtd("show", "tiny-int8").out

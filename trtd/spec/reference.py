@@ -17,8 +17,8 @@ HEAD = """\
 # The spec
 
 Every key that a spec may have, written by `make schema` from the sections themselves: what editors show on hover, and
-what `trtd check` holds a spec to. Paths are relative to the spec's folder. A spec needs `[model]`, and data to be judged
-on.
+what `trtd check` holds a spec to. Paths are relative to the spec's folder. A spec needs `[model]`, and data that it is
+judged on.
 """
 
 
