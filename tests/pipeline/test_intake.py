@@ -43,6 +43,8 @@ def test_a_spec_is_taken_in_with_model_shapes_and_data(own: Workshop) -> None:
     assert (len(calibration), len(heldout)) == (IMAGES - 8, 8)
     assert not calibration & heldout
     assert "16 calibration items; up to 500 would be used." in taken.data.notes
+    told = "Images become inputs by default: stretch to 8 x 8, rgb, 0..1. [calibration.preprocess] says otherwise."
+    assert told in taken.data.notes
 
 
 def test_duplicates_are_noted(own: Workshop) -> None:

@@ -45,6 +45,11 @@ class Dataset:
     _recipe: ImageRecipe | None
     _arrays: Mapping[str, ArrayFile]
 
+    @property
+    def image_words(self) -> str:
+        """How images become inputs, in words; empty for arrays."""
+        return "" if self._recipe is None else self._recipe.words
+
     def load(self, item: ItemRef) -> dict[str, Array]:
         """One item, every array with a leading axis of one, in the inputs' dtypes.
 

@@ -47,6 +47,12 @@ class ImageRecipe:
     layout: Layout
 
     @property
+    def words(self) -> str:
+        """``stretch to 64 x 64, rgb, 0..1``, of a recipe that nobody wrote down."""
+        size = "no change of size" if self.size is None else f"{self.fit} to {self.size[0]} x {self.size[1]}"
+        return f"{size}, {self.channels}, 0..{255 * self.scale:g}"
+
+    @property
     def shape(self) -> tuple[int | None, ...]:
         """Of one item: ``(1, C, H, W)`` or ``(1, H, W, C)``; ``None`` where an image keeps its size."""
         count = 1 if self.channels == "gray" else 3

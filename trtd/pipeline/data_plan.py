@@ -62,13 +62,16 @@ def choose_data(question: DataQuestion) -> DataPlan:
             notes.append(f"{len(parts.duplicates)} items have the content of another and were left out.")
     elif theirs is not None:
         heldout = select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
-        return DataPlan(None, _feed_of(question, theirs, heldout), tuple(_left_out(theirs[1])))
+        return DataPlan(
+            None, _feed_of(question, theirs, heldout), (*_assumed(question, theirs[1]), *_left_out(theirs[1]))
+        )
     else:
         fault = Diagnostic(
             str(question.spec_file), None, "verify.data", "there is no data to judge the engine on",
             'add data = "FOLDER" to [verify], or a [calibration] section to hold items out of',
         )  # fmt: skip
         raise SpecError(with_lines(question.spec_file, [fault]))
+    notes += _assumed(question, ours[1])
     notes += _left_out(*[opened[1] for opened in (ours, theirs) if opened is not None])
     if samples > len(chosen[0].items):
         notes.append(f"{len(chosen[0].items)} calibration items; up to {samples} would be used.")
@@ -81,6 +84,13 @@ def _open(question: DataQuestion, text: str, key: tuple[str, str]) -> tuple[str,
     shapes = {name: p.opt for name, p in question.profiles.items()}
     preprocess = calibration.preprocess if calibration else None
     return path, open_dataset(path, question.inputs, shapes, preprocess, roots=question.roots)
+
+
+def _assumed(question: DataQuestion, dataset: Dataset) -> list[str]:
+    """What is done to images where the spec says nothing: done wrong, it makes all figures worthless."""
+    if (question.spec.calibration and question.spec.calibration.preprocess) or not dataset.image_words:
+        return []
+    return [f"Images become inputs by default: {dataset.image_words}. [calibration.preprocess] says otherwise."]
 
 
 def _left_out(*datasets: Dataset) -> list[str]:
