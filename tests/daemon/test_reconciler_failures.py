@@ -46,6 +46,19 @@ def test_never_stalls_until_something_changes(driver: Driver) -> None:
     assert driver.reconciler.running == {"digits.toml": 5}
 
 
+def test_a_fault_that_only_the_build_can_see_is_a_fault_of_the_spec(driver: Driver) -> None:
+    """Two lines of one status would contradict each other: a fault, and a spec that has none."""
+    driver.finish("digits", failure("never", "publish.unverified: the operator forbids it", "spec"))
+    valid = driver.condition("digits", "SpecValid")
+    assert (valid.status, valid.reason, valid.message) == (
+        False,
+        "SpecError",
+        "publish.unverified: the operator forbids it",
+    )
+    driver.see("digits", spec_digest="spec-2")
+    assert driver.condition("digits", "SpecValid").status
+
+
 def test_wait_tries_again_and_does_not_lengthen_a_backoff(driver: Driver) -> None:
     """A lock held by somebody for ten minutes would end in a wait of an hour, or fill the events."""
     kinds = []

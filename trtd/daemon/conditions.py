@@ -12,6 +12,7 @@ from trtd.daemon.memory import LastFailure, Memory
 from trtd.daemon.messages import Observed
 from trtd.daemon.phrases import conflict_problem, error_name, listed
 from trtd.daemon.subject import Decision, Running, Subject
+from trtd.errors import SpecError
 from trtd.status import Condition, ConditionType, EngineStatus, Phase, Problem, SubjectStatus
 
 FAILED: tuple[Phase, ...] = ("stalled", "waiting", "backoff")
@@ -128,6 +129,11 @@ def _words(subject: Subject, view: Observed) -> dict[ConditionType, Word]:
 
 
 def _valid(subject: Subject, view: Observed) -> Word:
+    failure = standing_failure(subject)
+    if view.facts is not None and failure is not None and failure.problem.code == SpecError.code:
+        return Word(
+            False, error_name(SpecError.code), failure.problem.message
+        )  # only who has the model sees all faults
     if view.facts is not None:
         return Word(True, "Valid", "the spec has no fault")
     fault = fault_of(view)
