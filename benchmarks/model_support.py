@@ -375,7 +375,8 @@ def markdown(cells: Sequence[dict[str, Any]], tools: dict[str, str]) -> str:
         "`program-open`: the same as `.pdmodel`.",
         "`not exported`: Paddle itself could not export or run this variant; `no`: not converted; reasons are below.",
         "INT8: worst SQNR of an output and speedup over FP32, of a whole build on made-up inputs at the shapes of the "
-        "matrix. Small inputs, random weights: it shows that the architecture quantizes, not how a trained one does. "
+        "matrix. Small inputs, random weights (PP-OCR's are trained, and see noise): it shows that the architecture "
+        "quantizes, not how a trained one does on real pages. "
         "Deep random networks amplify every rounding: onnxruntime's own quantizer gets 7 dB on this ResNet-50.",
         "",
         "| " + " | ".join(header) + " |",
