@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import trtd
+from tests.workshop import Workshop
 from trtd.pipeline.job import Job
 
 
@@ -54,3 +57,21 @@ def is_gone() -> Callable[[int], bool]:
         return state in "ZX"
 
     return gone
+
+
+@pytest.fixture
+def works(tmp_path: Path, quantized_programs: Path) -> Workshop:
+    """A workshop: ``models/float``, ``calibrated``, ``trained`` and ``fake``, and two dozen items for both inputs."""
+    shop = Workshop(tmp_path / "works")
+    for folder in ("models", "specs", "items"):
+        (shop.folder / folder).mkdir(parents=True)
+    for model in ("float", "calibrated", "trained", "fake"):
+        shutil.copytree(quantized_programs / model, shop.folder / "models" / model)
+        (shop.folder / "models" / model / "reference.npz").unlink(missing_ok=True)
+    random = np.random.default_rng(3)
+    for number in range(24):
+        shapes = {"image": (3, 16, 16), "tokens": (6, 8)}
+        arrays: dict[str, Any] = {n: random.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        np.savez(shop.folder / "items" / f"{number:02d}.npz", **arrays)
+    shop.registry.init()
+    return shop

@@ -15,6 +15,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 import trtd as api
+from tests.quantized.models import LENIENT, SHAPES
 from tests.workshop import Recorder, Workshop, taken
 from trtd.engines.paddle.settings import PaddleSettings
 from trtd.errors import (
@@ -36,36 +37,6 @@ pytest.importorskip("paddle.inference")
 
 Place = Callable[..., None]
 Trtd = Callable[..., Any]
-
-SHAPES = """\
-[model.inputs.image]
-min = [1, 3, 16, 16]
-opt = [2, 3, 16, 16]
-max = [4, 3, 16, 16]
-[model.inputs.tokens]
-min = [1, 6, 8]
-opt = [2, 6, 8]
-max = [4, 6, 8]
-"""
-LENIENT = "cosine = 0.5\nrelative_l2 = 0.9"
-
-
-@pytest.fixture
-def works(tmp_path: Path, quantized_programs: Path) -> Workshop:
-    """``models/float``, ``calibrated`` and ``fake``, programs of two inputs, and two dozen items."""
-    shop = Workshop(tmp_path / "works")
-    for folder in ("models", "specs", "items"):
-        (shop.folder / folder).mkdir(parents=True)
-    for model in ("float", "calibrated", "fake"):
-        shutil.copytree(quantized_programs / model, shop.folder / "models" / model)
-        (shop.folder / "models" / model / "reference.npz").unlink(missing_ok=True)
-    random = np.random.default_rng(3)
-    for number in range(24):
-        shapes = {"image": (3, 16, 16), "tokens": (6, 8)}
-        arrays: dict[str, Any] = {n: random.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
-        np.savez(shop.folder / "items" / f"{number:02d}.npz", **arrays)
-    shop.registry.init()
-    return shop
 
 
 def spec(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import trtd as api
+from tests.quantized.models import LENIENT, SHAPES
 from tests.ui.samples import make_report
 from tests.workshop import Recorder, Workshop
 from trtd.errors import GateMissed, ModelError, SpecError
@@ -27,35 +26,6 @@ Place = Callable[..., None]
 Trtd = Callable[..., Any]
 
 FLOAT = 'path = "../models/float"\n'
-SHAPES = """\
-[model.inputs.image]
-min = [1, 3, 16, 16]
-opt = [2, 3, 16, 16]
-max = [4, 3, 16, 16]
-[model.inputs.tokens]
-min = [1, 6, 8]
-opt = [2, 6, 8]
-max = [4, 6, 8]
-"""
-LENIENT = "cosine = 0.5\nrelative_l2 = 0.9"
-
-
-@pytest.fixture
-def works(tmp_path: Path, quantized_programs: Path) -> Workshop:
-    """A workshop with ``models/float``, ``calibrated`` and ``fake``, and two dozen items for both inputs."""
-    shop = Workshop(tmp_path / "works")
-    for folder in ("models", "specs", "items"):
-        (shop.folder / folder).mkdir(parents=True)
-    for model in ("float", "calibrated", "trained", "fake"):
-        shutil.copytree(quantized_programs / model, shop.folder / "models" / model)
-        (shop.folder / "models" / model / "reference.npz").unlink(missing_ok=True)
-    random = np.random.default_rng(3)
-    for number in range(24):
-        shapes = {"image": (3, 16, 16), "tokens": (6, 8)}
-        arrays: dict[str, Any] = {n: random.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
-        np.savez(shop.folder / "items" / f"{number:02d}.npz", **arrays)
-    shop.registry.init()
-    return shop
 
 
 def spec(

@@ -21,6 +21,20 @@ from trtd.quantize.paddle_import import convert_quantized
 
 Array = np.ndarray[Any, Any]
 
+# Of the inputs of ``float`` and what was quantized of it.
+SHAPES = """\
+[model.inputs.image]
+min = [1, 3, 16, 16]
+opt = [2, 3, 16, 16]
+max = [4, 3, 16, 16]
+[model.inputs.tokens]
+min = [1, 6, 8]
+opt = [2, 6, 8]
+max = [4, 6, 8]
+"""
+# Gates that these small networks, of random weights, pass in 8 bits.
+LENIENT = "cosine = 0.5\nrelative_l2 = 0.9"
+
 
 @dataclass(frozen=True)
 class Imported:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from trtd.engines.cpu import cpu_facts
 from trtd.engines.gpu import gpus
 from trtd.engines.hardware import release, rtx_convolves_int8
-from trtd.engines.paddle.library import tensorrt_library
+from trtd.engines.paddle.nvinfer import tensorrt_library
 from trtd.engines.tensorrt.flavours import FLAVOURS, Flavour
 from trtd.errors import EnvironmentMissing
 
@@ -187,6 +187,22 @@ def _gpu_to_run_on(capabilities: Capabilities) -> str:
     return next((gpu.uuid for gpu in gpus().found if not capabilities or gpu.capability in capabilities), "")
 
 
+_PADDLE = Backend(
+    family="paddle",
+    distributions=PADDLE_DISTRIBUTIONS,
+    model_file="engine.json",
+    compiles=True,
+    symmetric=True,
+    native_fp16=True,
+    always_tf32=_paddle_tf32,
+    fingerprint=lambda capabilities: _paddle_fingerprint(),
+    device=lambda: _gpu_name() if paddle_on_gpu() else cpu_facts().model,
+    missing=lambda capabilities, precision: _paddle_missing(precision),
+    unverifiable=lambda capabilities: "",
+    builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
+    runs_on=lambda capabilities: _paddle_gpu(),
+)
+
 BACKENDS: dict[str, Backend] = {
     "onnxruntime-cpu": Backend(
         family="graph",
@@ -204,34 +220,13 @@ BACKENDS: dict[str, Backend] = {
         runs_on=lambda capabilities: "",
     ),
     **{name: _tensorrt(flavour) for name, flavour in FLAVOURS.items()},
-    "paddle": Backend(
-        family="paddle",
-        distributions=PADDLE_DISTRIBUTIONS,
-        model_file="engine.json",
-        compiles=True,
-        symmetric=True,
-        native_fp16=True,
-        always_tf32=_paddle_tf32,
-        fingerprint=lambda capabilities: _paddle_fingerprint(),
-        device=lambda: _gpu_name() if paddle_on_gpu() else cpu_facts().model,
-        missing=lambda capabilities, precision: _paddle_missing(precision),
-        unverifiable=lambda capabilities: "",
-        builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
-        runs_on=lambda capabilities: _paddle_gpu(),
-    ),
-    "paddle-tensorrt": Backend(
-        family="paddle",
-        distributions=PADDLE_DISTRIBUTIONS,
-        model_file="engine.json",
-        compiles=True,
-        symmetric=True,
-        native_fp16=True,
+    "paddle": _PADDLE,
+    "paddle-tensorrt": replace(
+        _PADDLE,
         always_tf32=lambda: True,
         fingerprint=lambda capabilities: _paddle_fingerprint() | {"tensorrt": tensorrt_library() or "not found"},
         device=_gpu_name,
         missing=lambda capabilities, precision: paddle_gpu_missing("paddle-tensorrt", ""),
         unverifiable=_gpu_unverifiable,
-        builds_on=lambda capabilities: tuple(filter(None, [_paddle_gpu()])),
-        runs_on=lambda capabilities: _paddle_gpu(),
     ),
 }

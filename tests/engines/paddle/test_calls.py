@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trtd.engines.paddle.config import make_config
-from trtd.engines.paddle.library import tensorrt_library
+from trtd.engines.paddle.nvinfer import tensorrt_library
 from trtd.engines.paddle.pir import convert_pir
 from trtd.engines.paddle.script import render_script
 from trtd.engines.paddle.settings import PaddleSettings, Precision, ShapeRange, TensorRTSettings, calls
