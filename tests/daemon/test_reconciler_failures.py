@@ -69,6 +69,7 @@ def test_wait_tries_again_and_does_not_lengthen_a_backoff(driver: Driver) -> Non
         assert driver.reconciler.next_wake() == driver.mono_s + 30
         assert not started(driver.wait(29.9))
         assert started(driver.wait(0.1)) == ["digits"]
+        kinds += [kind for kind, _ in driver.told()]
     assert kinds == ["failed"]
     driver.finish("digits", failure("backoff"))
     assert driver.status("digits").failures == 21

@@ -179,7 +179,8 @@ class Board:
         self.room.take(key, facts.device, facts.memory_bytes)
         stalled = tuple(digest for digest, _ in memory.stalled_plans)
         self.out.append(Start(key, self._attempts, facts.device, reasons, stalled))
-        self.tell(subject, "started", one_line(listed(reasons)))
+        if failure is None or failure.kind != "wait" or memory.asked or failure.basis != basis_of(view):
+            self.tell(subject, "started", one_line(listed(reasons)))  # else it is looked whether the wait is over
         self.touched[key] = None
 
     # --------------------------------------------------------------------------------------------------- giving out
