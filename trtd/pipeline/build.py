@@ -150,6 +150,7 @@ def _build_one(intake: Intake, plan: BuildPlan, request: Request) -> Outcome:
             engine = make_engine(intake, runner, request)
             with staging_folder(registry.staging, f"verify-{plan.name}") as scratch:
                 judged = judge(intake, engine, runner, request, scratch / "report")
+                report = judged.report
                 if other := fall_back(intake, judged.report, runner, request):
                     judged = judge(intake, other, runner, request, scratch / "report-of-quantized")
                 judged = judge_repeats(intake, judged, runner, request, scratch)

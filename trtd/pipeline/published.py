@@ -66,13 +66,13 @@ def bench_published(
     """Time a published engine beside FP32; raises as :func:`verify_published`."""
     if runs < 1 or (batch is not None and batch < 1):
         raise UsageError("--runs and --batch are whole numbers from 1")
+    manifest, folder = current(registry, name, version)
+    if why := manifest.engine_files(folder).unverifiable:
+        raise EnvironmentMissing(f"{name} cannot run here: {why}", hint="time it where such a device is")
     with staging_folder(registry.staging, f"bench-{name}") as scratch:
         for part in ("graph", "times"):
             (scratch / part).mkdir()
         _, intake, runner, engine = _published(registry, name, version, request, scratch / "graph")
-        if engine.files.unverifiable:
-            hint = "time it where such a device is"
-            raise EnvironmentMissing(f"{name} cannot run here: {engine.files.unverifiable}", hint=hint)
         inputs = BenchInputs(
             engine=engine.files,
             baseline=engine.baselines["fp32"],
