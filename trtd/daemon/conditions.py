@@ -129,11 +129,10 @@ def _words(subject: Subject, view: Observed) -> dict[ConditionType, Word]:
 
 
 def _valid(subject: Subject, view: Observed) -> Word:
+    """Some faults are seen only by the build, which has model and data at hand."""
     failure = standing_failure(subject)
     if view.facts is not None and failure is not None and failure.problem.code == SpecError.code:
-        return Word(
-            False, error_name(SpecError.code), failure.problem.message
-        )  # only who has the model sees all faults
+        return Word(False, error_name(failure.problem.code), failure.problem.message)
     if view.facts is not None:
         return Word(True, "Valid", "the spec has no fault")
     fault = fault_of(view)

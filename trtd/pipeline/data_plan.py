@@ -62,9 +62,8 @@ def choose_data(question: DataQuestion) -> DataPlan:
             notes.append(f"{len(parts.duplicates)} items have the content of another and were left out.")
     elif theirs is not None:
         heldout = select(theirs[1], None, at_least=MIN_HELDOUT_GIVEN)
-        return DataPlan(
-            None, _feed_of(question, theirs, heldout), (*_assumed(question, theirs[1]), *_left_out(theirs[1]))
-        )
+        notes += [*_assumed(question, theirs[1]), *_left_out(theirs[1])]
+        return DataPlan(None, _feed_of(question, theirs, heldout), tuple(notes))
     else:
         fault = Diagnostic(
             str(question.spec_file), None, "verify.data", "there is no data to judge the engine on",
